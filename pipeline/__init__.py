@@ -1,0 +1,1 @@
+"""From recordings to one dataset table per corpus: catalog -> media -> features -> dataset."""

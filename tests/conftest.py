@@ -1,0 +1,19 @@
+"""What several tests share: where the real data lie that are not part of the project."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real data beside the checkout (other licences than ours): published features, media, references."""
+    folder = Path(os.environ.get("SHARED_DATA", ROOT.parent / "shared"))
+    if not folder.is_dir():
+        pytest.skip(f"no real data at {folder}: put the folder `shared` beside the checkout, or name it in SHARED_DATA")
+    return folder
