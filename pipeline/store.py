@@ -243,10 +243,11 @@ def read(path: str | Path, kind: str, columns: list[str] | None = None) -> pa.Ta
         return file.read(columns=columns)
 
 
-def open_file(path: str | Path, kind: str) -> pq.ParquetFile:
-    """Open a file for reading in batches, after the same checks as `read`."""
+def open_file(path: str | Path, kind: str | None) -> pq.ParquetFile:
+    """Open a file for reading in batches, after the same checks as `read`; None for a file of any kind."""
     file = _opened(path)
-    _check(file.schema_arrow, kind, path)
+    if kind is not None:
+        _check(file.schema_arrow, kind, path)
     return file
 
 

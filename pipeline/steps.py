@@ -1,0 +1,65 @@
+"""What each step's output depends on, told in one place to the Snakefile (as params) and to the commands (as provenance).
+
+Cheap to import: nothing here loads torch, tensorflow or pandas.
+"""
+
+import hashlib
+import importlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from pipeline import corpora, store
+from pipeline.errors import UserError
+from pipeline.fingerprint import fingerprint
+
+
+def is_published(settings: Mapping[str, Any]) -> bool:
+    """Whether a corpus comes as the authors' own feature files instead of recordings."""
+    return bool(settings.get("published"))
+
+
+def adapter(corpus: str, settings: Mapping[str, Any]) -> ModuleType:
+    """The module that reads a corpus as the config describes it."""
+    return importlib.import_module("pipeline.corpora.published") if is_published(settings) else corpora.adapter(corpus)
+
+
+def code_of_catalog(corpus: str, settings: Mapping[str, Any]) -> str:
+    """Fingerprint of the code that makes a catalog (or, for published features, the whole dataset)."""
+    joined = ("pipeline.dataset",) if is_published(settings) else ()
+    return fingerprint(adapter(corpus, settings).__name__, *joined)
+
+
+def code_of_media() -> str:
+    """Fingerprint of the code that fetches and converts sound."""
+    return fingerprint("pipeline.media.shard")
+
+
+def code_of_dataset() -> str:
+    """Fingerprint of the code that pools and joins."""
+    return fingerprint("pipeline.dataset")
+
+
+def state_of_raw_files(corpus: str, settings: Mapping[str, Any]) -> str:
+    """A digest of the names, sizes and times of a corpus's media files: it changes when one of them does."""
+    digest = hashlib.sha256()
+    for path in sorted(adapter(corpus, settings).raw_files(settings)):
+        entry = os.stat(path)
+        digest.update(f"{path}\t{entry.st_size}\t{entry.st_mtime_ns}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def next_attempt(media_path: str | Path) -> int:
+    """The number of the next attempt at a media file: one more than the last where an item failed, else the same.
+
+    As a param of the rule it makes Snakemake run the rule again after a failure, and only then.
+    """
+    if not Path(media_path).exists():
+        return 1
+    try:
+        made_by = store.read_provenance(media_path)
+    except UserError:
+        return 1
+    return made_by["attempt"] + (1 if made_by["failed"] else 0)

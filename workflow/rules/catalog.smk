@@ -1,0 +1,74 @@
+"""Catalogs: one row an item, whatever the corpus. What is particular to a corpus is in pipeline/corpora/."""
+
+
+def get_corpus_settings(corpus):
+    """The settings of a corpus that its catalog depends on."""
+    elsewhere = ("shards", "proxy", "launcher")
+    settings = {key: value for key, value in CORPORA[corpus].items() if key not in elsewhere}
+    return settings | ({"judgenet": CONFIG["judgenet"]} if is_published(corpus) else {})
+
+
+def get_annotation_files(wildcards):
+    """The files that a catalog is read from."""
+    try:
+        settings = get_corpus_settings(wildcards.corpus)
+        return steps.adapter(wildcards.corpus, settings).inputs(settings)
+    except UserError as error:
+        raise WorkflowError(str(error)) from None
+
+
+rule catalog:
+    input:
+        get_annotation_files,
+    output:
+        catalog=RESULTS + "/{corpus}/catalog.parquet",
+    log:
+        RESULTS + "/logs/{corpus}/catalog.log",
+    benchmark:
+        RESULTS + "/benchmarks/{corpus}/catalog.tsv"
+    params:
+        settings=lambda wildcards: get_settings(**get_corpus_settings(wildcards.corpus)),
+        raw=lambda wildcards: steps.state_of_raw_files(wildcards.corpus, get_corpus_settings(wildcards.corpus)),
+        code=lambda wildcards: steps.code_of_catalog(wildcards.corpus, CORPORA[wildcards.corpus]),
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    message:
+        "{wildcards.corpus}: reading the corpus into a catalog"
+    wildcard_constraints:
+        corpus=RAW,
+    shell:
+        "{PYTHON} -m pipeline catalog {wildcards.corpus} --settings {params.settings} --output {output.catalog} > {log} 2>&1"
+
+
+rule published:
+    input:
+        get_annotation_files,
+    output:
+        catalog=RESULTS + "/{corpus}/catalog.parquet",
+        dataset=RESULTS + "/{corpus}/dataset.parquet",
+        quality=RESULTS + "/{corpus}/quality.parquet",
+    log:
+        RESULTS + "/logs/{corpus}/published.log",
+    benchmark:
+        RESULTS + "/benchmarks/{corpus}/published.tsv"
+    params:
+        settings=lambda wildcards: get_settings(**get_corpus_settings(wildcards.corpus)),
+        raw=lambda wildcards: steps.state_of_raw_files(wildcards.corpus, get_corpus_settings(wildcards.corpus)),
+        code=lambda wildcards: steps.code_of_catalog(wildcards.corpus, CORPORA[wildcards.corpus]),
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    message:
+        "{wildcards.corpus}: reading the authors' published features"
+    wildcard_constraints:
+        corpus=PUBLISHED,
+    shell:
+        "{PYTHON} -m pipeline published {wildcards.corpus} --settings {params.settings} --catalog {output.catalog}"
+        " --dataset {output.dataset} --quality {output.quality} > {log} 2>&1"

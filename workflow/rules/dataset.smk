@@ -1,0 +1,50 @@
+"""Datasets: the features of a corpus pooled over time and joined by item_id."""
+
+
+def get_pooling(corpus):
+    """How the rows of an item become one vector, for the modalities that offer a choice."""
+    return {
+        modality: {"pooling": CONFIG["features"][modality]["pooling"]}
+        for modality in get_modalities(corpus)
+        if "pooling" in CONFIG["features"][modality]
+    }
+
+
+def get_features_by_modality(wildcards):
+    corpus = wildcards.corpus
+    return {modality: get_feature_files(corpus, modality) for modality in get_modalities(corpus)}
+
+
+rule dataset:
+    input:
+        unpack(get_features_by_modality),
+        catalog=RESULTS + "/{corpus}/catalog.parquet",
+        media=lambda wildcards: get_media_files(wildcards.corpus),
+    output:
+        dataset=RESULTS + "/{corpus}/dataset.parquet",
+        quality=RESULTS + "/{corpus}/quality.parquet",
+    log:
+        RESULTS + "/logs/{corpus}/dataset.log",
+    benchmark:
+        RESULTS + "/benchmarks/{corpus}/dataset.tsv"
+    params:
+        settings=lambda wildcards: get_settings(**get_pooling(wildcards.corpus)),
+        features=lambda wildcards, input: " ".join(
+            f"--{modality} {' '.join(map(shlex.quote, input[modality]))}"
+            for modality in get_modalities(wildcards.corpus)
+        ),
+        media=lambda wildcards, input: f"--media {' '.join(map(shlex.quote, input.media))}" if input.media else "",
+        code=steps.code_of_dataset(),
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    message:
+        "{wildcards.corpus}: joining the features by item"
+    wildcard_constraints:
+        corpus=RAW,
+    shell:
+        "{PYTHON} -m pipeline dataset {wildcards.corpus} --catalog {input.catalog} {params.media} {params.features}"
+        " --settings {params.settings} --dataset {output.dataset} --quality {output.quality} > {log} 2>&1"
