@@ -1,0 +1,234 @@
+"""A corpus of the user's own: reads one table (CSV, TSV or Parquet), a row an item, gives the catalog.
+
+    item_id         required: letters, digits, '_', '.', '-'; every row its own
+    target, label   regression: a number in `target`. classification: a name in `label`, or anything in `target`; where
+                    both are given, classes are numbered in the order of their target
+    text            what was said
+    source          recording: a path relative to the table's folder, or a URL; start_s, end_s cut it (seconds)
+    video           path as above; video_start_s, video_end_s cut it; side (left, right) is the half that shows the item
+    group           what a grouped split never parts, e.g. the speaker; each item is its own group where it is empty
+
+An empty field is a null. Other columns are not read.
+"""
+
+import math
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.corpora import Catalog, ItemIds, catalog, existing_file, read_csv, required, some
+from pipeline.errors import UserError
+
+TASKS = ("classification", "regression")
+TIMES = ("start_s", "end_s", "video_start_s", "video_end_s")
+COLUMNS = ("item_id", "target", "label", "text", "source", "video", "side", "group", *TIMES)
+SIDES = ("left", "right")
+
+_URL = re.compile(r"https?://\S+")
+_DELIMITERS = {".csv": ",", ".tsv": "\t"}
+_ADVICE = "let corpora.NAME.table name a .csv, .tsv or .parquet file"
+_OWN = {"video": pa.string(), "video_start_s": pa.float64(), "video_end_s": pa.float64(), "side": pa.string()}
+
+Row = tuple[str, dict[str, Any]]  # ("FILE, row N", {column: value or None})
+
+
+def inputs(settings: Mapping[str, Any]) -> list[str]:
+    """The table. Raises UserError where it is missing."""
+    return [str(_path(settings))]
+
+
+def raw_files(settings: Mapping[str, Any]) -> list[str]:
+    """The recordings and videos that the table names and that are on this machine, sorted."""
+    path = _path(settings)
+    named = {
+        _located(row[column], path.parent)
+        for _, row in _rows(path)
+        for column in ("source", "video")
+        if row.get(column) is not None
+    }
+    return sorted(name for name in named if not _URL.fullmatch(name) and os.path.isfile(name))
+
+
+def modalities(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """What the table has columns for: text, source and video give lexical, acoustic and visual."""
+    path = _path(settings)
+    columns = {column for _, row in _rows(path) for column, value in row.items() if value is not None}
+    of_column = {"text": "lexical", "source": "acoustic", "video": "visual"}
+    found = tuple(modality for column, modality in of_column.items() if column in columns)
+    if not found:
+        raise UserError(f"{path} has nothing to learn from: fill at least one of the columns text, source and video")
+    return found
+
+
+def prepare(settings: Mapping[str, Any]) -> Catalog:
+    """The catalog of the table's rows.
+
+    Raises UserError that names the row for: a missing column, an id that is no id or is repeated, a target that is
+    empty or (regression) no number, a time that is no number or a cut that ends before it begins, a side that is
+    neither left nor right, a file that does not exist; and for an unknown task.
+    """
+    path = _path(settings)
+    task = settings.get("task")
+    if task not in TASKS:
+        raise UserError(f"the task of {path} is {task!r}; let corpora.NAME.task be {' or '.join(TASKS)}")
+    modalities(settings)
+    rows = _rows(path)
+    _check_columns(path, rows, task)
+    ids, items = ItemIds(), []
+    for where, row in rows:
+        item_id = ids.add(_text(row.get("item_id")), where)
+        items.append(
+            {
+                "item_id": item_id,
+                "group": _text(row.get("group")) or item_id,
+                "text": _text(row.get("text")),
+                "source": _existing(row, "source", path.parent, where),
+                "video": _existing(row, "video", path.parent, where),
+                "side": _side(row.get("side"), where),
+                **_times(row, where),
+            }
+        )
+    classes = None
+    if task == "regression":
+        for item, (where, row) in zip(items, rows, strict=True):
+            item["target"] = _number(row.get("target"), "target", where)
+    else:
+        labels, classes = _classes(rows, path)
+        for item, label in zip(items, labels, strict=True):
+            item["target"], item["label"] = float(classes.index(label)), label
+    unread = {column for _, row in rows for column in row} - set(COLUMNS)
+    notes = [f"columns not read: {some(unread)}"] if unread else []
+    own = {name: kind for name, kind in _OWN.items() if any(item[name] is not None for item in items)}
+    return catalog(
+        [{k: v for k, v in item.items() if k in own or k not in _OWN} for item in items],
+        task,
+        classes,
+        path,
+        own,
+        {},
+        notes,
+    )
+
+
+def _path(settings: Mapping[str, Any]) -> Path:
+    return existing_file(required(settings, "table", "NAME"), _ADVICE)
+
+
+def _rows(path: Path) -> list[Row]:
+    """The table's rows; empty text is None. Rows are numbered as in a spreadsheet (Parquet: from 1)."""
+    suffix = path.suffix.lower()
+    if suffix in _DELIMITERS:
+        table = read_csv(path, delimiter=_DELIMITERS[suffix])
+    elif suffix in (".parquet", ".pq"):
+        try:
+            table = list(enumerate(pq.read_table(path).to_pylist(), start=1))
+        except (pa.ArrowException, OSError) as error:
+            raise UserError(f"{path} is no Parquet file that can be read ({error}); write it again") from None
+    else:
+        raise UserError(f"{path} is no table that can be read: {_ADVICE}")
+    if not table:
+        raise UserError(f"{path} has no rows; write one for each item")
+    return [
+        (f"{path}, row {number}", {name: None if value == "" else value for name, value in row.items()})
+        for number, row in table
+    ]
+
+
+def _check_columns(path: Path, rows: Sequence[Row], task: str) -> None:
+    columns = rows[0][1].keys()
+    if "item_id" not in columns:
+        raise UserError(f"{path} has no column 'item_id' (it has: {', '.join(columns)[:200]}); add one")
+    wanted = ("target",) if task == "regression" else ("label", "target")
+    if not any(column in columns for column in wanted):
+        raise UserError(f"{path} has no column {' or '.join(map(repr, wanted))}, which a {task} needs; add one")
+
+
+def _classes(rows: Sequence[Row], path: Path) -> tuple[list[str], list[str]]:
+    """The label of each row, and the names of the classes in the order of their index.
+
+    With a column `label`: in the order of `target`, if there is that column too, else of the alphabet. With `target`
+    alone, its values are the names, in numeric order if all are numbers.
+    """
+    named = "label" in rows[0][1]
+    labels = []
+    for where, row in rows:
+        value = _text(row.get("label" if named else "target"))
+        if value is None:
+            raise UserError(f"{where}: the {'label' if named else 'target'} is empty; fill it or remove the row")
+        labels.append(value)
+    order: dict[str, Any] = {}
+    if named and "target" in rows[0][1]:
+        first: dict[str, str] = {}
+        for (where, row), label in zip(rows, labels, strict=True):
+            target = _number(row.get("target"), "target", where)
+            if order.setdefault(label, target) != target:
+                raise UserError(f"{where}: the target of {label!r} is {target:g}, in {first[label]} {order[label]:g}")
+            first.setdefault(label, where)
+        if len(set(order.values())) < len(order):
+            raise UserError(f"{path}: two of the labels {some(order)} have the same target; give each one of its own")
+    else:
+        numbers = {label: _as_float(label) for label in labels}
+        numeric = not named and None not in numbers.values()
+        order = {label: (numbers[label] if numeric else 0.0, label) for label in labels}
+    if len(order) < 2:
+        raise UserError(f"{path} has one class only ({labels[0]!r}); a classification needs two")
+    return labels, sorted(order, key=order.__getitem__)
+
+
+def _existing(row: Mapping[str, Any], column: str, folder: Path, where: str) -> str | None:
+    """The file or address in `column`; None where it is empty."""
+    if row.get(column) is None:
+        return None
+    located = _located(row[column], folder)
+    if not _URL.fullmatch(located) and not os.path.isfile(located):
+        raise UserError(
+            f"{where}: the {column} {row[column]!r} does not exist (looked for {located}); "
+            "a path starts at the table's folder"
+        )
+    return located
+
+
+def _located(name: Any, folder: Path) -> str:
+    name = str(name)
+    return name if _URL.fullmatch(name) else os.path.normpath(folder / name)
+
+
+def _times(row: Mapping[str, Any], where: str) -> dict[str, float | None]:
+    times = {name: None if row.get(name) is None else _number(row[name], name, where) for name in TIMES}
+    for name, value in times.items():
+        if value is not None and value < 0:
+            raise UserError(f"{where}: {name} is {value:g}; times are seconds from the start of the file")
+    for start, end in (TIMES[:2], TIMES[2:]):
+        if times[end] is not None and times[end] <= (times[start] or 0.0):
+            raise UserError(f"{where}: {end} ({times[end]:g}) is not after {start} ({times[start] or 0.0:g})")
+    return times
+
+
+def _side(value: Any, where: str) -> str | None:
+    if value is not None and value not in SIDES:
+        raise UserError(f"{where}: side is {value!r}; write left or right, or leave it empty for the whole picture")
+    return value
+
+
+def _number(value: Any, column: str, where: str) -> float:
+    number = _as_float(value)
+    if number is None:
+        raise UserError(f"{where}: {column} is {'empty' if value is None else repr(value)}; write a number")
+    return number
+
+
+def _as_float(value: Any) -> float | None:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
