@@ -11,46 +11,42 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Sequence
 from typing import Any
 
-from pipeline import steps, store
+from pipeline import corpora, steps, store
 from pipeline.errors import UserError
 from pipeline.progress import log
 
 
 def catalog(args: argparse.Namespace) -> None:
     """Read a corpus into its catalog."""
-    made = steps.adapter(args.corpus, args.settings).prepare(args.settings)
-    for note in made.notes:
-        log(note)
-    _write_catalog(args, made, steps.adapter(args.corpus, args.settings).inputs(args.settings), args.output)
+    made = corpora.adapter(args.corpus).prepare(args.settings)
+    _write_catalog(args, made, args.output)
 
 
 def published(args: argparse.Namespace) -> None:
     """Read the authors' published features of a corpus into catalog, dataset and quality."""
     from pipeline import dataset as datasets
+    from pipeline.corpora import published as authors
 
-    adapter = steps.adapter(args.corpus, {"published": True})
-    inputs = adapter.inputs(args.settings)
-    read = adapter.read(args.corpus, args.settings)
-    for note in read.catalog.notes:
-        log(note)
+    read = authors.read(args.corpus, args.settings)
     pooled = {modality: datasets.Pooled.of(vectors) for modality, vectors in read.features.items()}
-    made_by = _write_catalog(args, read.catalog, inputs, args.catalog)
+    made_by = _write_catalog(args, read.catalog, args.catalog)
     store.write(args.dataset, datasets.join(read.catalog.table, pooled), "dataset", {**made_by, "step": "dataset"})
     store.write(
         args.quality, datasets.quality(read.catalog.table, None, pooled), "quality", {**made_by, "step": "quality"}
     )
 
 
-def _write_catalog(args: argparse.Namespace, made: Any, inputs: Sequence[str], path: str) -> dict[str, Any]:
+def _write_catalog(args: argparse.Namespace, made: corpora.Catalog, path: str) -> dict[str, Any]:
+    for note in made.notes:
+        log(note)
     made_by = store.provenance(
         "catalog",
         args.corpus,
         args.settings,
         steps.code_of_catalog(args.corpus, args.settings),
-        inputs,
+        steps.annotation_files(args.corpus, args.settings),
         task=made.task,
         classes=made.classes,
         left_out=made.left_out,

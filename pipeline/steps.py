@@ -1,17 +1,16 @@
-"""What each step's output depends on, told in one place to the Snakefile (as params) and to the commands (as provenance).
+"""What each step's output depends on, told in one place.
 
-Cheap to import: nothing here loads torch, tensorflow or pandas.
+The Snakefile asks here for the params of its rules, the commands for the provenance of their files. Cheap to import: nothing here loads torch, tensorflow or pandas.
 """
 
 import hashlib
-import importlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from pipeline import corpora, store
+from pipeline.corpora import published
 from pipeline.errors import UserError
 from pipeline.fingerprint import fingerprint
 
@@ -21,15 +20,27 @@ def is_published(settings: Mapping[str, Any]) -> bool:
     return bool(settings.get("published"))
 
 
-def adapter(corpus: str, settings: Mapping[str, Any]) -> ModuleType:
-    """The module that reads a corpus as the config describes it."""
-    return importlib.import_module("pipeline.corpora.published") if is_published(settings) else corpora.adapter(corpus)
+def annotation_files(corpus: str, settings: Mapping[str, Any]) -> list[str]:
+    """The files that a corpus's catalog is read from. Raises UserError where one is missing."""
+    return _ask(corpus, settings, "inputs")
+
+
+def modalities(corpus: str, settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """The modalities that a corpus can have."""
+    return _ask(corpus, settings, "modalities")
+
+
+def _ask(corpus: str, settings: Mapping[str, Any], question: str) -> Any:
+    if is_published(settings):
+        return getattr(published, question)(corpus, settings)
+    return getattr(corpora.adapter(corpus), question)(settings)
 
 
 def code_of_catalog(corpus: str, settings: Mapping[str, Any]) -> str:
     """Fingerprint of the code that makes a catalog (or, for published features, the whole dataset)."""
-    joined = ("pipeline.dataset",) if is_published(settings) else ()
-    return fingerprint(adapter(corpus, settings).__name__, *joined)
+    if is_published(settings):
+        return fingerprint("pipeline.corpora.published", "pipeline.dataset")
+    return fingerprint(corpora.adapter(corpus).__name__)
 
 
 def code_of_media() -> str:
@@ -45,7 +56,7 @@ def code_of_dataset() -> str:
 def state_of_raw_files(corpus: str, settings: Mapping[str, Any]) -> str:
     """A digest of the names, sizes and times of a corpus's media files: it changes when one of them does."""
     digest = hashlib.sha256()
-    for path in sorted(adapter(corpus, settings).raw_files(settings)):
+    for path in sorted(_ask(corpus, settings, "raw_files")):
         entry = os.stat(path)
         digest.update(f"{path}\t{entry.st_size}\t{entry.st_mtime_ns}\n".encode())
     return digest.hexdigest()[:16]

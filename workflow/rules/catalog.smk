@@ -11,8 +11,7 @@ def get_corpus_settings(corpus):
 def get_annotation_files(wildcards):
     """The files that a catalog is read from."""
     try:
-        settings = get_corpus_settings(wildcards.corpus)
-        return steps.adapter(wildcards.corpus, settings).inputs(settings)
+        return steps.annotation_files(wildcards.corpus, get_corpus_settings(wildcards.corpus))
     except UserError as error:
         raise WorkflowError(str(error)) from None
 

@@ -11,7 +11,7 @@ from snakemake.settings.enums import DeploymentMethod
 
 sys.path.insert(0, workflow.basedir)
 
-from pipeline import steps
+from pipeline import steps, store
 from pipeline.config import validated
 from pipeline.errors import UserError
 from pipeline.features import bundle
@@ -69,13 +69,11 @@ def get_settings(**settings):
 
 def get_modalities(corpus):
     """The modalities that both the corpus and the configuration have."""
-    if is_published(corpus):
-        return ["lexical", "acoustic"]
     try:
-        has = steps.adapter(corpus, CORPORA[corpus]).modalities(CORPORA[corpus])
+        has = steps.modalities(corpus, CORPORA[corpus])
     except UserError as error:
         raise WorkflowError(str(error)) from None
-    return [name for name in CONFIG["features"] if name in has]
+    return [name for name in store.MODALITIES if name in has and (is_published(corpus) or name in CONFIG["features"])]
 
 
 def get_shards(corpus):
