@@ -1,0 +1,126 @@
+"""Where and how precisely a network runs: device, bfloat16 or float32, and the proof that bfloat16 is good enough."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pipeline.errors import UserError
+from pipeline.progress import log
+
+if TYPE_CHECKING:
+    import torch
+
+Device = Literal["auto", "cpu", "cuda"]
+Precision = Literal["auto", "float32", "bfloat16"]
+
+LEAST_COSINE = 0.999
+# A batch of one goes through other kernels than a batch of many, with other rounding; from here on the rows of a batch
+# are the same, bit for bit, whatever its size.
+LEAST_BATCH = 8
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Device and precision as chosen, and whether the precision was asked for."""
+
+    device: str
+    precision: str
+    precision_was_asked_for: bool
+
+    def as_dict(self) -> dict[str, str]:
+        """What the rows depend on: part of the provenance, compared before rows are kept."""
+        return {"device": self.device, "precision": self.precision}
+
+
+def plan(device: Device = "auto", precision: Precision = "auto") -> Plan:
+    """The GPU where there is one; bfloat16 where the device computes it natively.
+
+    Raises UserError where CUDA is asked for and missing.
+    """
+    import torch
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("config: device is cuda, but torch sees no CUDA GPU here; write device: auto or cpu")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    asked = precision != "auto"
+    if not asked:
+        native = torch.cuda.is_bf16_supported(including_emulation=False) if device == "cuda" else cpu_has_bfloat16()
+        precision = "bfloat16" if native else "float32"
+    return Plan(device, precision, asked)
+
+
+def cpu_has_bfloat16() -> bool:
+    """Whether the processor multiplies bfloat16 natively (AMX, avx512_bf16, or ARM's bf16)."""
+    try:
+        flags = next(
+            line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith(("flags", "Features"))
+        )
+    except (OSError, StopIteration):
+        return False
+    return not {"amx_bf16", "avx512_bf16", "bf16"}.isdisjoint(flags.split())
+
+
+def place(
+    network: torch.nn.Module,
+    plan: Plan,
+    probe: Any,
+    forward: Callable[[torch.nn.Module, Any], torch.Tensor],
+) -> tuple[torch.nn.Module, str, float | None]:
+    """Put a float32 network on its device in its precision, convolutions channels-last.
+
+    In bfloat16 the `probe` runs in both precisions; where their cosine is below .999 and bfloat16 was not asked for,
+    the network stays in float32.
+
+    Returns:
+        (network, precision, cosine): the least cosine over the probe's rows, None in float32.
+    """
+    import torch
+
+    network = network.eval().requires_grad_(False).to(plan.device, memory_format=torch.channels_last)
+    if plan.precision == "float32":
+        return network, "float32", None
+    small = copy.deepcopy(network).to(torch.bfloat16)
+    with torch.inference_mode():
+        exact, rounded = (forward(each, probe).double().flatten(1) for each in (network, small))
+    cosine = round(torch.nn.functional.cosine_similarity(exact, rounded).min().item(), 6)
+    if cosine < LEAST_COSINE and not plan.precision_was_asked_for:
+        log(f"bfloat16 gives a cosine of {cosine} to float32 (least: {LEAST_COSINE}): computing in float32")
+        return network, "float32", None
+    return small, "bfloat16", cosine
+
+
+def dtype_of(network: torch.nn.Module) -> torch.dtype:
+    """The type of the network's weights."""
+    return next(network.parameters()).dtype
+
+
+def at_least(batch: torch.Tensor, count: int = LEAST_BATCH) -> torch.Tensor:
+    """`batch` filled up with its first row to `count` rows."""
+    missing = count - len(batch)
+    if missing <= 0:
+        return batch
+    import torch
+
+    return torch.cat([batch, batch[:1].expand(missing, *batch.shape[1:])])
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory ran out, on the GPU or on the CPU."""
+    import torch
+
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "not enough memory" in str(error)
+
+
+def free_unused_memory() -> None:
+    """Give cached GPU memory back, so that a smaller batch finds room."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -1,0 +1,102 @@
+"""Models from the Hugging Face hub, a folder, or a Python package that ships one: found, identified and loaded."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pipeline.errors import UserError
+
+PACKAGE = "package:"
+Loaded = TypeVar("Loaded")
+
+
+def folder_of(model: str) -> Path | None:
+    """The folder that `model` names (a path, or ``package:NAME/FOLDER``); None where it is a name on the hub.
+
+    Raises UserError for a package that is not installed, or a folder without a config.json.
+    """
+    if model.startswith(PACKAGE):
+        package, _, inside = model.removeprefix(PACKAGE).partition("/")
+        found = importlib.util.find_spec(package)
+        if found is None or found.origin is None:
+            raise UserError(f"model {model}: the Python package {package} is not installed; pip install it")
+        folder = Path(found.origin).parent / inside
+    else:
+        folder = Path(model)
+        if not folder.is_dir():
+            if model.startswith((".", "/", "~")) or model.count("/") > 1:
+                raise UserError(f"model {model}: there is no such folder; put config.json and model.safetensors there")
+            return None
+    if not (folder / "config.json").is_file():
+        raise UserError(f"model {model}: {folder} holds no config.json; it must be a folder that transformers can load")
+    return folder
+
+
+def identity(model: str, revision: str | None) -> str:
+    """What tells these weights from others, without reading them: hub name and revision, or a folder's listing."""
+    folder = folder_of(model)
+    if folder is None:
+        return f"{model}@{revision or 'main'}"
+    return f"{model}@{listing_hash(folder)}"
+
+
+def listing_hash(path: Path) -> str:
+    """Hash of the names and sizes of the files below a folder (or of one file): it changes when weights are swapped."""
+    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+    listing = [(str(file.relative_to(path.parent)), file.stat().st_size) for file in files]
+    listing = [entry for entry in listing if "__pycache__" not in entry[0]]
+    return hashlib.sha256(json.dumps(listing).encode()).hexdigest()[:16]
+
+
+def load(loader: Callable[..., Loaded], model: str, revision: str | None, **options: Any) -> Loaded:
+    """``loader(model or its folder, revision=…)``, e.g. with ``AutoModel.from_pretrained``.
+
+    Raises UserError where the model is neither here nor to be had, with which files to put where.
+    """
+    folder = folder_of(model)
+    if folder is not None:
+        try:
+            return loader(str(folder), local_files_only=True, **options)
+        except (OSError, ValueError, KeyError) as error:
+            raise UserError(f"model {model}: transformers cannot load {folder}: {_first_line(error)}") from error
+    try:
+        return loader(model, revision=revision, **options)
+    except (OSError, ValueError) as error:
+        cache = os.environ.get("HF_HOME", "~/.cache/huggingface")
+        raise UserError(
+            f"model {model} (revision {revision or 'main'}) is not in the cache {cache} and could not be downloaded "
+            f"({_first_line(error)}). Where there is a network, run `hf download {model}`, then copy that cache here; "
+            "or put config.json, model.safetensors and the files of its tokenizer or preprocessor in a folder and "
+            "write model: FOLDER in the config"
+        ) from error
+
+
+def revision_of(network: Any, model: str, revision: str | None) -> str | None:
+    """The commit that was loaded; for a folder, its listing's hash."""
+    folder = folder_of(model)
+    if folder is not None:
+        return listing_hash(folder)
+    return getattr(network.config, "_commit_hash", None) or revision
+
+
+def licence_of(model: str) -> str:
+    """The licence that a folder's README names in its head; else where to look."""
+    folder = folder_of(model)
+    if folder is None:
+        return f"see https://huggingface.co/{model}"
+    readme = folder / "README.md"
+    if readme.is_file():
+        for line in readme.read_text(errors="replace").splitlines()[:40]:
+            if line.startswith("license:"):
+                return line.removeprefix("license:").strip()
+    return "not stated by the folder"
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
