@@ -40,16 +40,10 @@ def validated(config: Mapping[str, Any], schema_path: str | Path) -> dict[str, A
 
 def _explain(error) -> Iterable[str]:
     """The sentences for one schema error: where it is, what is wrong, what to write."""
-    if error.validator in ("anyOf", "oneOf") and error.context:
-        branches: dict[int, list] = {}
-        for inner in error.context:
-            branches.setdefault(inner.schema_path[0], []).append(inner)
-        closest = min(branches.values(), key=len)
-        for inner in closest:
-            yield from _explain(inner)
-        return
     place = ".".join(map(str, error.absolute_path)) or "the top level"
-    if error.validator == "additionalProperties":
+    if "propertyNames" in error.absolute_schema_path:
+        yield f"{place}: the name {error.instance!r} does not fit; use a-z, digits and '_', beginning with a letter"
+    elif error.validator == "additionalProperties":
         allowed = sorted(error.schema.get("properties", {}))
         for key in sorted(set(error.instance) - set(allowed)):
             near = difflib.get_close_matches(str(key), allowed, n=1)
@@ -62,8 +56,6 @@ def _explain(error) -> Iterable[str]:
     elif error.validator == "type":
         wanted = error.validator_value if isinstance(error.validator_value, list) else [error.validator_value]
         yield f"{place}: {error.instance!r} is no {' or '.join(wanted)}; write one"
-    elif error.validator == "propertyNames":
-        yield f"{place}: the name {error.instance!r} does not fit; use letters, digits and '_', beginning with a letter"
     else:
         described = error.schema.get("description")
         yield f"{place}: {error.message}" + (f" ({described})" if described else "")

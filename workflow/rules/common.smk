@@ -15,6 +15,7 @@ from pipeline import steps, store
 from pipeline.config import validated
 from pipeline.errors import UserError
 from pipeline.features import bundle
+from pipeline.fingerprint import fingerprint
 
 
 def get_config():

@@ -1,0 +1,33 @@
+"""The report: one page with the tables, the corpora they rest on, and how the networks learned."""
+
+
+def get_report_file():
+    return f"{RESULTS}/report/index.html"
+
+
+rule report_page:
+    input:
+        tables=get_table_files(),
+        curves=get_curve_files(),
+        datasets=get_dataset_files(),
+        quality=get_quality_files(),
+        template=workflow.basedir + "/model/templates/report.html.j2",
+    output:
+        page=RESULTS + "/report/index.html",
+    log:
+        RESULTS + "/logs/report.log",
+    benchmark:
+        RESULTS + "/benchmarks/report.tsv"
+    params:
+        code=fingerprint("model.report"),
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=15,
+    message:
+        "the report: {output.page}"
+    shell:
+        "{PYTHON} -m model report --tables {input.tables} --curves {input.curves} --datasets {input.datasets}"
+        " --quality {input.quality} --output {output.page} > {log} 2>&1"
