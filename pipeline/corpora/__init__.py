@@ -68,7 +68,7 @@ def catalog(
     left_out: Mapping[str, str] | None = None,
     notes: Iterable[str] = (),
 ) -> Catalog:
-    """Assemble a Catalog from rows (dicts; an absent key is a null).
+    """Assemble a Catalog from rows (dicts; an absent key is a null, a key that is no column is not read).
 
     `own` names the corpus's own columns and their types. Raises UserError that names `where` if there is no row.
     """
@@ -156,7 +156,7 @@ def existing_folder(path: str | Path, advice: str) -> Path:
     return Path(path)
 
 
-def is_recording(path: Path, suffix: str) -> bool:
+def is_release_file(path: Path, suffix: str) -> bool:
     """Whether a file has this suffix (in any case) and is no resource file (`._NAME`) that macOS left in a release."""
     return path.suffix.lower() == suffix and not path.name.startswith(".")
 

@@ -26,7 +26,7 @@ from pipeline.corpora import (
     catalog,
     counted,
     existing_folder,
-    is_recording,
+    is_release_file,
     read_text,
     required,
     some,
@@ -47,9 +47,10 @@ _NAMES = {
     "oth": "another emotion (oth)",
 }
 _UTTERANCE = re.compile(r"(Ses(\d\d)([FM])_\w+)_([FM])\w+")
+_NUMBER = r"\s*\d+(?:\.\d+)?\s*"
 _EVALUATION = re.compile(
-    r"\[\s*(?P<start>[\d.]+)\s*-\s*(?P<end>[\d.]+)\s*\]\s+(?P<utterance>\S+)\s+(?P<emotion>\w+)\s+"
-    r"\[(?P<valence>[^,\]]+),(?P<activation>[^,\]]+),(?P<dominance>[^,\]]+)\]"
+    rf"\[(?P<start>{_NUMBER})-(?P<end>{_NUMBER})\]\s+(?P<utterance>\S+)\s+(?P<emotion>\w+)\s+"
+    rf"\[(?P<valence>{_NUMBER}),(?P<activation>{_NUMBER}),(?P<dominance>{_NUMBER})\]"
 )
 _TRANSCRIPTION = re.compile(r"(?P<utterance>Ses\w+)\s*\[[^\]]*\]\s*:\s*(?P<text>.*)")
 _ADVICE = (
@@ -175,7 +176,7 @@ def _sessions(settings: Mapping[str, Any]) -> dict[int, Path]:
 
 def _below(folder: Path, suffix: str) -> list[Path]:
     """Files directly in `folder`, sorted: EmoEvaluation holds folders of single annotators, which are not read."""
-    return sorted(path for path in folder.glob("Ses*") if is_recording(path, suffix)) if folder.is_dir() else []
+    return sorted(path for path in folder.glob("Ses*") if is_release_file(path, suffix)) if folder.is_dir() else []
 
 
 def _wavs(session: Path) -> Iterator[Path]:

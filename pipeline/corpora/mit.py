@@ -25,7 +25,7 @@ from pipeline.corpora import (
     counted,
     csv_rows,
     existing_folder,
-    is_recording,
+    is_release_file,
     read_csv,
     required,
     some,
@@ -167,7 +167,7 @@ def _recordings(root: Path) -> dict[str, str]:
     for folder in sorted(root.glob("[Aa]udio*")):
         for path in sorted(folder.iterdir()) if folder.is_dir() else ():
             code = code_of(path.stem)
-            if code is None or not is_recording(path, ".wav"):
+            if code is None or not is_release_file(path, ".wav"):
                 continue
             if code in found:
                 raise UserError(f"{found[code]} and {path} are both the interview {code}; remove or rename one")

@@ -90,11 +90,11 @@ def read(corpus: str, settings: Mapping[str, Any]) -> Published:
 
     Raises UserError for a file that is missing or of another shape than published.
     """
-    return {"ted": _read_ted, "mit": _read_mit}[corpus](settings)
+    data = _data(corpus, settings)
+    return _read_ted(data, settings) if corpus == "ted" else _read_mit(data, settings)
 
 
-def _read_ted(settings: Mapping[str, Any]) -> Published:
-    data = _data("ted", settings)
+def _read_ted(data: Path, settings: Mapping[str, Any]) -> Published:
     path, *metadata = inputs("ted", settings)
     talks, left_out, notes = _ted_rows(Path(path))
     vectors: dict[str, dict[str, np.ndarray]] = {modality: {} for modality in MODALITIES}
@@ -148,7 +148,8 @@ def _ted_rows(path: Path) -> tuple[dict[str, dict[str, Any]], dict[str, str], li
                 raise ValueError(f"the row is truncated: {','.join(fields)[-60:]!r}")
             counts = {"positive": int(fields[3]), "negative": int(fields[4])}
             paths = dict(zip(TED_COLUMNS[1:3], fields[1:3], strict=True))
-            whole.setdefault(item_id, []).append({"line": line, **paths, **counts, "score": ted.score(**counts)})
+            row = {"line": line, **paths, **counts, "score": ted.score(**counts)}
+            whole.setdefault(item_id, []).append(row)
         except ValueError as error:
             left_out[f"{path.name} line {line}"] = str(error)
     talks = {}
@@ -174,8 +175,7 @@ def _numbered_first(row: Mapping[str, Any]) -> tuple[int, str]:
     return len(path), path
 
 
-def _read_mit(settings: Mapping[str, Any]) -> Published:
-    data = _data("mit", settings)
+def _read_mit(data: Path, settings: Mapping[str, Any]) -> Published:
     scores = Path(inputs("mit", settings)[0])
     codes = {mit.code_of(fields["Participant"]) for _, fields in read_csv(scores, ("Participant",))}
     if None in codes:
@@ -226,14 +226,12 @@ def _data(corpus: str, settings: Mapping[str, Any]) -> Path:
 
 def _load(file: Path, dimensions: int) -> np.ndarray:
     """A tensor file as float32; leading dimensions of length 1 are dropped. Weights only: nothing in it is executed."""
-    import pickle
-
     import torch
 
     try:
         tensor = torch.load(file, map_location="cpu", weights_only=True)
         array = tensor.detach().to(torch.float32).numpy()
-    except (pickle.UnpicklingError, RuntimeError, EOFError, AttributeError, OSError) as error:
+    except Exception as error:  # from a broken file torch raises whatever its bytes happen to mean
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{os.fspath(file)} is no tensor that can be read ({reason}): {_ADVICE}") from None
     while array.ndim > dimensions and array.shape[0] == 1:

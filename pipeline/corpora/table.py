@@ -104,15 +104,7 @@ def prepare(settings: Mapping[str, Any]) -> Catalog:
     unread = {column for _, row in rows for column in row} - set(COLUMNS)
     notes = [f"columns not read: {some(unread)}"] if unread else []
     own = {name: kind for name, kind in _OWN.items() if any(item[name] is not None for item in items)}
-    return catalog(
-        [{k: v for k, v in item.items() if k in own or k not in _OWN} for item in items],
-        task,
-        classes,
-        path,
-        own,
-        {},
-        notes,
-    )
+    return catalog(items, task, classes, path, own, notes=notes)
 
 
 def _path(settings: Mapping[str, Any]) -> Path:
