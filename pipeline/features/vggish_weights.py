@@ -151,26 +151,28 @@ def _run_module(model: Any, signal: np.ndarray, weights: str) -> np.ndarray:
     """Waveform (samples,) -> float32 (n, 128), by the module's own graph."""
     import tensorflow as tf
 
-    function = model if callable(model) else model.signatures["serving_default"]
+    waveform = tf.constant(signal)
     try:
-        output = function(tf.constant(signal))
-    except (TypeError, ValueError, tf.errors.InvalidArgumentError):
-        try:
+        if callable(model):
+            output = model(waveform)
+        else:
             signature = model.signatures["serving_default"]
-            name = next(iter(signature.structured_input_signature[1]))
-            output = signature(**{name: tf.constant(signal)})
-        except (AttributeError, KeyError, StopIteration, TypeError, ValueError) as error:
-            raise UserError(f"{weights} takes no waveform, so it is not VGGish ({_first_line(error)})") from error
-    if isinstance(output, Mapping):
-        output = next(iter(output.values()))
-    return np.asarray(output, dtype=np.float32)
+            output = signature(**dict.fromkeys(signature.structured_input_signature[1], waveform))
+        if isinstance(output, Mapping):
+            (output,) = output.values()
+        return np.asarray(output, dtype=np.float32)
+    except (KeyError, TypeError, ValueError, tf.errors.OpError) as error:
+        raise UserError(
+            f"{weights} does not make embeddings of a waveform ({_first_line(error)}), so it is not VGGish: write the "
+            "URL or folder of google/vggish/1"
+        ) from error
 
 
 def _states_of_module(model: Any, weights: str) -> Iterator[dict[str, Any]]:
-    """Every way to give the module's variables to the torch network that fits by shape; the likeliest first.
+    """Every way to give the module's variables to the torch network that fits by shape and name.
 
     Kernels have shapes of their own. Biases of one length belong to several layers: they are paired with the kernels of
-    their scope, or in the order of the file; the proof decides.
+    their scope; where scopes do not tell, every order is tried, and the proof decides.
     """
     variables = [(variable.name, variable.numpy()) for variable in _variables(model)]
     kernels: list[tuple[str, np.ndarray]] = []
@@ -191,7 +193,7 @@ def _bias_orders(
     def scope(name: str) -> str:
         return name.rpartition("/")[0]
 
-    fitting: dict[int, list[np.ndarray]] = {}
+    orders_of: dict[int, list[tuple[np.ndarray, ...]]] = {}
     for length in dict.fromkeys(lengths):
         of_length = [(name, value) for name, value in biases if value.shape == (length,)]
         layers = [name for name, layer in zip(kernel_names, lengths, strict=True) if layer == length]
@@ -199,11 +201,11 @@ def _bias_orders(
             raise UserError(f"{weights} has {len(of_length)} biases of {length}; VGGish has {len(layers)}")
         by_scope = {scope(name): value for name, value in of_length}
         if len(by_scope) == len(layers) and all(scope(name) in by_scope for name in layers):
-            fitting[length] = [by_scope[scope(name)] for name in layers]
+            orders_of[length] = [tuple(by_scope[scope(name)] for name in layers)]
         else:
-            fitting[length] = [value for _, value in of_length]
-    for orders in itertools.product(*(itertools.permutations(values) for values in fitting.values())):
-        left = {length: list(order) for length, order in zip(fitting, orders, strict=True)}
+            orders_of[length] = list(itertools.permutations(value for _, value in of_length))
+    for orders in itertools.product(*orders_of.values()):
+        left = {length: list(order) for length, order in zip(orders_of, orders, strict=True)}
         yield [left[length].pop(0) for length in lengths]
 
 
