@@ -64,14 +64,18 @@ def to_flac(path: str | os.PathLike, start_s: float | None = None, end_s: float 
             command(output), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
         )
         if done.returncode != 0:
-            raise AudioError(f"{path}: {reason(done.stderr, done.returncode, 'audio')}")
+            raise AudioError(reason(done.stderr, done.returncode, "audio"))
         flac = target.read_bytes()
-    samples = soundfile.info(io.BytesIO(flac)).frames if flac else 0
-    if samples == 0:
-        raise AudioError(
-            f"{path}: no sound from {start_s or 0:g} s to {'its end' if end_s is None else f'{end_s:g} s'}"
-        )
-    return Audio(flac, samples / SAMPLE_RATE_HZ)
+    duration_s = duration_of(flac) if flac else 0.0
+    if duration_s == 0:
+        raise AudioError(f"no sound from {start_s or 0:g} s to {'its end' if end_s is None else f'{end_s:g} s'}")
+    return Audio(flac, duration_s)
+
+
+def duration_of(flac: bytes) -> float:
+    """Seconds of sound in FLAC bytes, from their header."""
+    with _open(flac) as sound:
+        return sound.frames / SAMPLE_RATE_HZ
 
 
 def decode_flac(flac: bytes) -> np.ndarray:

@@ -56,7 +56,7 @@ def local_input(path: str | os.PathLike, start_s: float | None = None, end_s: fl
     """
     path = Path(path)
     if not path.is_file():
-        raise MediaError(f"no such file: {path}")
+        raise MediaError("no such file")
     options: dict[str, Any] = {"protocol_whitelist": "file"}
     start = start_s or 0.0
     if start > 0:

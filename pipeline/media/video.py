@@ -55,7 +55,7 @@ def frames(
     try:
         pictures = local_input(path, start_s, end_s)["v:0"]
     except MediaError as error:
-        raise VideoError(str(error)) from error
+        raise VideoError(f"{path}: {error}") from error
     # round="up" makes picture n the one on display at n / rate_hz; "near" would take a later one half of the time.
     pictures = pictures.filter("fps", fps=rate_hz, round="up", start_time=0)
     if side:
