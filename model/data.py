@@ -1,0 +1,261 @@
+"""A corpus in memory, and the view of it that a stack of runs trains on.
+
+Reads dataset.parquet and splits.parquet. A `Stack` holds, for its runs, the items' features standardised by each run's
+training items, and hands out batches: each run has its own split and its own shuffling.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model.seeds import seed_of
+from pipeline import store
+from pipeline.errors import UserError
+
+CLASSIFICATION, REGRESSION = "classification", "regression"
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """The items of a corpus that have every modality: features (items, width), target (items,)."""
+
+    name: str
+    item_ids: list[str]
+    groups: np.ndarray
+    target: Tensor
+    task: str
+    classes: list[str] | None
+    features: dict[str, Tensor]
+
+    @property
+    def outputs(self) -> int:
+        """Width of a network's answer: the number of classes, or 1 for a value."""
+        return len(self.classes) if self.task == CLASSIFICATION and self.classes else 1
+
+
+@dataclass(frozen=True)
+class Split:
+    """The items of one run, as row numbers of its corpus."""
+
+    run: int
+    train: np.ndarray
+    val: np.ndarray
+    test: np.ndarray
+
+
+def read_corpus(path: str | Path, name: str) -> Corpus:
+    """Read dataset.parquet; items that lack a modality are left out, so that all comparisons are between equals."""
+    table = complete_items(store.read(path, "dataset"))
+    provenance = store.read_provenance(path)
+    if table.num_rows == 0:
+        raise UserError(f"{path}: no item has all of {', '.join(modalities_of(table))}; see quality.parquet for why")
+    features = {
+        modality: torch.from_numpy(store.arrow_to_vectors(table[modality])) for modality in modalities_of(table)
+    }
+    target = torch.from_numpy(table["target"].to_numpy().copy())
+    task = provenance["task"]
+    return Corpus(
+        name=name,
+        item_ids=table["item_id"].to_pylist(),
+        groups=np.asarray(table["group"].to_pylist()),
+        target=target.long() if task == CLASSIFICATION else target.float(),
+        task=task,
+        classes=provenance["classes"],
+        features=features,
+    )
+
+
+def modalities_of(table: Any) -> tuple[str, ...]:
+    """The modalities that a dataset table has, in the order in which they are concatenated."""
+    return tuple(modality for modality in store.MODALITIES if modality in table.column_names)
+
+
+def complete_items(table: Any) -> Any:
+    """The rows of a dataset table that have every modality of the corpus."""
+    import pyarrow.compute as pc
+
+    for modality in modalities_of(table):
+        table = table.filter(pc.is_valid(table[modality]))
+    return table
+
+
+def read_splits(path: str | Path, protocol: str, item_ids: Sequence[str]) -> list[Split]:
+    """The splits of a protocol, one a run, in the order of the runs."""
+    import pyarrow.compute as pc
+
+    table = store.read(path, "splits")
+    table = table.filter(pc.equal(table["protocol"], protocol))
+    row_of = {item_id: row for row, item_id in enumerate(item_ids)}
+    try:
+        rows = np.array([row_of[item_id] for item_id in table["item_id"].to_pylist()], dtype=np.int64)
+    except KeyError as error:
+        raise UserError(f"{path}: item {error.args[0]!r} is not in the dataset; make the splits again") from None
+    runs = table["run"].to_numpy()
+    parts = np.asarray(table["split"].to_pylist())
+    if runs.size == 0:
+        raise UserError(f"{path} holds no split of the protocol {protocol!r}")
+    return [
+        Split(run, *(np.sort(rows[(runs == run) & (parts == part)]) for part in ("train", "val", "test")))
+        for run in range(int(runs.max()) + 1)
+    ]
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """How many steps an epoch has, and how many rows a batch: the same for every run of a protocol.
+
+    A run's training items are dealt evenly to the steps of an epoch, so that no step is left with a few; the batches of
+    runs that have fewer items are padded with rows of weight zero.
+    """
+
+    steps: int
+    rows: int
+
+    @classmethod
+    def of(cls, splits: Sequence[Split], batch_size: int) -> "BatchPlan":
+        sizes = [len(split.train) for split in splits]
+        steps = max(-(-size // batch_size) for size in sizes)
+        return cls(steps, max(-(-size // steps) for size in sizes))
+
+
+class Batch:
+    """The items that each run of a stack sees in one step: row numbers (R, B) into the stack."""
+
+    def __init__(self, stack: "Stack", index: Tensor):
+        self._stack, self.index = stack, index
+        self._gathered: dict[Any, Tensor] = {}
+
+    def features(self, modalities: tuple[str, ...]) -> Tensor:
+        """The standardised features of these modalities, concatenated: (R, B, widths)."""
+        stack = self._stack
+        if stack.modalities not in self._gathered:
+            self._gathered[stack.modalities] = _rows(stack.inputs, self.index)
+        return self._gathered[stack.modalities][..., stack.columns(modalities)]
+
+    def target(self) -> Tensor:
+        """Class indices (long) or values (float), (R, B)."""
+        return self._stack.corpus_target[self.index % self._stack.items]
+
+    def frozen(self, name: str) -> Tensor:
+        """What a frozen network made of these items, (R, B, width); see `Stack.freeze`."""
+        return _rows(self._stack.frozen[name], self.index)
+
+
+def _rows(table: Tensor, index: Tensor) -> Tensor:
+    """Rows of (R * N, F) by (R, B) -> (R, B, F)."""
+    return table.index_select(0, index.reshape(-1)).view(*index.shape, -1)
+
+
+class Stack:
+    """The runs of one training, side by side.
+
+    `inputs` (R * N, F) holds every item's features as each run sees them: standardised by the mean and the deviation of
+    that run's training items (`normalize: standard`) or as they are (`normalize: none`).
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        splits: Sequence[Split],
+        modalities: tuple[str, ...],
+        settings: Mapping[str, Any],
+        plan: BatchPlan,
+        device: torch.device,
+    ):
+        self.corpus, self.splits, self.modalities = corpus, splits, modalities
+        self.plan, self.device = plan, device
+        self.items = len(corpus.item_ids)
+        self.runs = [split.run for split in splits]
+        self.corpus_target = corpus.target.to(device)
+        self.frozen: dict[str, Tensor] = {}
+        raw = torch.cat([corpus.features[modality] for modality in modalities], dim=1)  # (N, F)
+        if settings["normalize"] == "standard":
+            moments = [moments_of(raw[split.train]) for split in splits]
+            self.mean = torch.stack([mean for mean, _ in moments]).unsqueeze(1).to(device)  # (R, 1, F)
+            self.scale = torch.stack([scale for _, scale in moments]).unsqueeze(1).to(device)
+        else:
+            self.mean = torch.zeros(len(splits), 1, raw.shape[1], device=device)
+            self.scale = torch.ones(len(splits), 1, raw.shape[1], device=device)
+        self.inputs = ((raw.to(device) - self.mean) / self.scale).view(-1, raw.shape[1])
+        self._weights = torch.stack([self._item_weights(split, settings["balance"]) for split in splits]).to(device)
+
+    def columns(self, modalities: tuple[str, ...]) -> slice:
+        """Where the features of `modalities`, which lie side by side, stand in `inputs`."""
+        widths = [self.corpus.features[modality].shape[1] for modality in self.modalities]
+        edges = np.concatenate([[0], np.cumsum(widths)])
+        places = [self.modalities.index(modality) for modality in modalities]
+        if places != list(range(places[0], places[0] + len(places))):
+            raise ValueError(f"{modalities} do not lie side by side in {self.modalities}")
+        return slice(int(edges[places[0]]), int(edges[places[-1] + 1]))
+
+    def freeze(self, name: str, values: Tensor) -> None:
+        """Keep what a frozen network makes of every item, (R, N, width), for `Batch.frozen`."""
+        self.frozen[name] = values.reshape(-1, values.shape[-1])
+
+    def everything(self) -> Batch:
+        """All items of the corpus in their order, for every run."""
+        return Batch(self, self._offsets() + torch.arange(self.items, device=self.device))
+
+    def epochs(self, seed: int, purpose: str) -> Iterator[list[tuple[Batch, Tensor]]]:
+        """Without end, an epoch's steps: a batch and the weights (R, B) of its items' losses; a run's sum to 1."""
+        runs, steps, rows = len(self.splits), self.plan.steps, self.plan.rows
+        generators = [np.random.default_rng(seed_of(seed, run, f"shuffle {purpose}")) for run in self.runs]
+        place = np.zeros((runs, steps, rows), dtype=np.int64)
+        share = np.zeros((runs, steps, rows), dtype=np.float32)
+        for number, split in enumerate(self.splits):
+            edges = np.linspace(0, len(split.train), steps + 1).round().astype(int)
+            for step, (start, end) in enumerate(pairwise(edges)):
+                place[number, step, : end - start] = np.arange(start, end)
+                share[number, step, : end - start] = 1 / (end - start)
+        place = place.reshape(runs, -1)
+        shares = torch.from_numpy(share).to(self.device).transpose(0, 1)  # (steps, R, B)
+        while True:
+            order = np.stack(
+                [
+                    generator.permutation(split.train)[at]
+                    for generator, split, at in zip(generators, self.splits, place, strict=True)
+                ]
+            )
+            index = torch.from_numpy(order).to(self.device).view(runs, steps, rows).transpose(0, 1) + self._offsets()
+            weights = shares * self._weights.view(-1)[index]
+            yield [(Batch(self, index[step]), weights[step]) for step in range(steps)]
+
+    def part(self, name: str) -> tuple[Batch, Tensor]:
+        """All of the runs' items of a part (train, val, test), padded with weight zero; weights of a run sum to 1."""
+        parts = [getattr(split, name) for split in self.splits]
+        rows = max(len(part) for part in parts)
+        index = np.zeros((len(parts), rows), dtype=np.int64)
+        weight = np.zeros((len(parts), rows), dtype=np.float32)
+        for number, part in enumerate(parts):
+            index[number, : len(part)] = part
+            weight[number, : len(part)] = 1 / max(1, len(part))
+        batch = Batch(self, torch.from_numpy(index).to(self.device) + self._offsets())
+        return batch, torch.from_numpy(weight).to(self.device)
+
+    def _offsets(self) -> Tensor:
+        """Where each run's items begin in `inputs`, (R, 1)."""
+        return torch.arange(len(self.splits), device=self.device).unsqueeze(1) * self.items
+
+    def _item_weights(self, split: Split, balance: bool) -> Tensor:
+        """The weight of each item's loss, (N,): 1, or so that a run's training items of every class weigh alike."""
+        weights = torch.ones(self.items)
+        if balance and self.corpus.task == CLASSIFICATION:
+            target = self.corpus.target
+            counts = torch.bincount(target[split.train], minlength=self.corpus.outputs).float()
+            present = (counts > 0).sum()
+            weights = (len(split.train) / (present * counts.clamp_min(1)))[target]
+        return weights
+
+
+def moments_of(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and deviation of each feature over (items, F); a feature that never changes gets deviation 1."""
+    wide = rows.double()
+    deviation = wide.std(0, correction=0)
+    deviation = torch.where(deviation > 1e-8, deviation, torch.ones_like(deviation))
+    return wide.mean(0).float(), deviation.float()

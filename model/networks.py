@@ -1,0 +1,99 @@
+"""The networks of the paper, all runs of an experiment at once: every tensor has a leading run axis.
+
+Reads and writes nothing. Shapes are (runs, batch, features). A run's weights, dropout and outputs depend on its own
+number alone, never on how many runs share the stack.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+LEAKY_SLOPE = 0.01
+
+
+class Noise:
+    """Dropout masks, run by run: a run's masks come from its own generator, so that the stack's size changes nothing.
+
+    `probability` is the share of hidden units dropped; `rows` and `width` the shape of a hidden layer (batch, hidden).
+    The masks are made on the host, several at a time, so that CPU and GPU see the same ones.
+    """
+
+    MASKS_AT_ONCE = 8
+    LEVELS = 1 << 16
+
+    def __init__(self, seeds: Sequence[int], probability: float, rows: int, width: int, device: torch.device):
+        self._generators = [np.random.SFC64(seed) for seed in seeds]
+        self._shape = (rows, width)
+        self._words = -(-rows * width * self.MASKS_AT_ONCE // 4)  # a 64-bit word gives four 16-bit draws
+        self._threshold = round(probability * self.LEVELS) - self.LEVELS // 2
+        self._scale = 0.0 if probability >= 1 else 1 / (1 - probability)
+        self._off = probability == 0
+        self._device = device
+        self._masks: list[Tensor] = []
+
+    def __call__(self, hidden: Tensor) -> Tensor:
+        """`hidden` (runs, rows, width) with units dropped and the others scaled up."""
+        if self._off:
+            return hidden
+        if not self._masks:
+            self._masks = self._draw()
+        return hidden * self._masks.pop()
+
+    def _draw(self) -> list[Tensor]:
+        rows, width = self._shape
+        draws = np.empty((len(self._generators), self._words), dtype=np.uint64)
+        for run, generator in enumerate(self._generators):
+            draws[run] = generator.random_raw(self._words)
+        levels = torch.from_numpy(draws.view(np.int16))[:, : self.MASKS_AT_ONCE * rows * width].to(self._device)
+        masks = (levels >= self._threshold).float().mul_(self._scale)
+        masks = masks.view(-1, self.MASKS_AT_ONCE, rows, width).transpose(0, 1)  # (masks, R, B, H)
+        return list(masks)
+
+
+class StackedMLP(nn.Module):
+    """Encoder, decoder or head as published: twice Linear-LeakyReLU-Dropout-LayerNorm, then Linear.
+
+    Kaiming-uniform weights, zero biases. Maps (runs, batch, inputs) to (runs, batch, outputs).
+    """
+
+    def __init__(self, seeds: Sequence[int], inputs: int, hidden: int, outputs: int):
+        super().__init__()
+        runs = len(seeds)
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        self.weight1 = nn.Parameter(_kaiming_uniform(generators, inputs, hidden))
+        self.weight2 = nn.Parameter(_kaiming_uniform(generators, hidden, hidden))
+        self.weight3 = nn.Parameter(_kaiming_uniform(generators, hidden, outputs))
+        self.bias1 = nn.Parameter(torch.zeros(runs, 1, hidden))
+        self.bias2 = nn.Parameter(torch.zeros(runs, 1, hidden))
+        self.bias3 = nn.Parameter(torch.zeros(runs, 1, outputs))
+        self.scale1 = nn.Parameter(torch.ones(runs, 1, hidden))
+        self.scale2 = nn.Parameter(torch.ones(runs, 1, hidden))
+        self.shift1 = nn.Parameter(torch.zeros(runs, 1, hidden))
+        self.shift2 = nn.Parameter(torch.zeros(runs, 1, hidden))
+
+    def forward(self, x: Tensor, noise: Noise | None = None) -> Tensor:
+        """(R, B, inputs) -> (R, B, outputs); without `noise` nothing is dropped."""
+        h = torch.baddbmm(self.bias1, x, self.weight1)  # (R, B, H)
+        h = _block(h, self.scale1, self.shift1, noise)
+        h = torch.baddbmm(self.bias2, h, self.weight2)
+        h = _block(h, self.scale2, self.shift2, noise)
+        return torch.baddbmm(self.bias3, h, self.weight3)
+
+
+def _block(h: Tensor, scale: Tensor, shift: Tensor, noise: Noise | None) -> Tensor:
+    """LeakyReLU, Dropout, LayerNorm with each run's own scale and shift."""
+    h = F.leaky_relu(h, LEAKY_SLOPE)
+    if noise is not None:
+        h = noise(h)
+    return torch.addcmul(shift, F.layer_norm(h, h.shape[-1:]), scale)
+
+
+def _kaiming_uniform(generators: Sequence[torch.Generator], inputs: int, outputs: int) -> Tensor:
+    """(R, inputs, outputs), uniform within sqrt(6 / inputs) as torch.nn.init.kaiming_uniform_ for ReLU."""
+    bound = math.sqrt(6 / inputs)
+    drawn = [torch.rand(inputs, outputs, generator=generator) for generator in generators]
+    return torch.stack(drawn).mul_(2 * bound).sub_(bound)

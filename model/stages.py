@@ -1,0 +1,156 @@
+"""The losses of the paper, one class a stage: read them beside equations 1 to 6.
+
+Reads and writes nothing. Each stage holds the networks that learn in it, and gives the loss of every item of a batch,
+(runs, batch); `model.fit` averages and minimises. What a frozen network makes of the items (the teacher's latent, its
+answer) is computed once and comes with the batch.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from model.data import Batch
+from model.networks import Noise, StackedMLP
+
+
+class Stage(nn.Module):
+    """A stage of training: its parameters are what learns."""
+
+    def loss(self, batch: Batch, noise: Noise | None) -> Tensor:
+        """The loss of each item, (R, B)."""
+        raise NotImplementedError
+
+    def answer(self, batch: Batch) -> Tensor | None:
+        """The answers (R, B, outputs) whose metric the learning curve shows; None where a stage gives none."""
+        return None
+
+
+class Reconstruction(Stage):
+    """Stage 1, equation 1: the teacher's encoder q and its decoder p learn |p(q(x)) - x|."""
+
+    def __init__(self, teacher: StackedMLP, decoder: StackedMLP, modalities: tuple[str, ...]):
+        super().__init__()
+        self.teacher, self.decoder, self.modalities = teacher, decoder, modalities
+
+    def loss(self, batch: Batch, noise: Noise | None) -> Tensor:
+        x = batch.features(self.modalities)
+        return distance(self.decoder(self.teacher(x, noise), noise), x)
+
+
+class Landing(Stage):
+    """Stage 2, equation 2: the student's encoder learns |z_i - sg(z_f)|, the teacher being frozen.
+
+    The batch holds `latent`: the frozen teacher's z_f.
+    """
+
+    def __init__(self, student: StackedMLP, modality: str):
+        super().__init__()
+        self.student, self.modality = student, modality
+
+    def loss(self, batch: Batch, noise: Noise | None) -> Tensor:
+        z_i = self.student(batch.features((self.modality,)), noise)
+        return distance(z_i, batch.frozen("latent"))
+
+
+class Joint(Stage):
+    """Stage 3, equation 3: teacher, head and student together, l(y_f, y) + alpha |z_i - sg(z_f)|."""
+
+    def __init__(
+        self,
+        teacher: StackedMLP,
+        head: StackedMLP,
+        student: StackedMLP,
+        modalities: tuple[str, ...],
+        modality: str,
+        alpha: float,
+        weighting: str,
+    ):
+        super().__init__()
+        self.teacher, self.head, self.student = teacher, head, student
+        self.modalities, self.modality = modalities, modality
+        self.alpha, self.task_weight = alpha, task_weight(alpha, weighting)
+
+    def loss(self, batch: Batch, noise: Noise | None) -> Tensor:
+        z_f = self.teacher(batch.features(self.modalities), noise)
+        z_i = self.student(batch.features((self.modality,)), noise)
+        y_f = self.head(z_f, noise)
+        return self.task_weight * task_loss(y_f, batch.target()) + self.alpha * distance(z_i, z_f.detach())
+
+    def answer(self, batch: Batch) -> Tensor:
+        return self.head(self.teacher(batch.features(self.modalities)))
+
+
+class FineTuning(Stage):
+    """Stage 4, equation 4: student and its copy of the head, l(y_i, y) + alpha |z_i - sg(z_f)|.
+
+    The batch holds `latent`: the z_f of stage 3's teacher, which stands still.
+    """
+
+    def __init__(self, student: StackedMLP, head: StackedMLP, modality: str, alpha: float, weighting: str):
+        super().__init__()
+        self.student, self.head, self.modality = student, head, modality
+        self.alpha, self.task_weight = alpha, task_weight(alpha, weighting)
+
+    def loss(self, batch: Batch, noise: Noise | None) -> Tensor:
+        z_i = self.student(batch.features((self.modality,)), noise)
+        loss = self.task_weight * task_loss(self.head(z_i, noise), batch.target())
+        return loss + self.alpha * distance(z_i, batch.frozen("latent")) if self.alpha else loss
+
+    def answer(self, batch: Batch) -> Tensor:
+        return self.head(self.student(batch.features((self.modality,))))
+
+
+class Plain(Stage):
+    """The unimodal and the multimodal baseline: encoder and head learn l(y_u, y)."""
+
+    def __init__(self, encoder: StackedMLP, head: StackedMLP, modalities: tuple[str, ...]):
+        super().__init__()
+        self.encoder, self.head, self.modalities = encoder, head, modalities
+
+    def loss(self, batch: Batch, noise: Noise | None) -> Tensor:
+        z = self.encoder(batch.features(self.modalities), noise)
+        return task_loss(self.head(z, noise), batch.target())
+
+    def answer(self, batch: Batch) -> Tensor:
+        return self.head(self.encoder(batch.features(self.modalities)))
+
+
+class Distillation(Plain):
+    """Knowledge distillation, equations 5 and 6, from the multimodal network's answers y_m.
+
+    Classification: a T^2 KL(softmax(z_u / T), softmax(z_m / T)) + (1 - a) CE(z_u, y), z being logits and the divergence
+    that of the student from the teacher, sum over classes of p_m (log p_m - log p_u), as in Hinton et al. (2015).
+    Regression: a |y_u / T - y_m / T| + (1 - a) |y_u - y|. The batch holds `answer`: the frozen y_m.
+    """
+
+    def __init__(self, encoder: StackedMLP, head: StackedMLP, modality: str, alpha: float, temperature: float):
+        super().__init__(encoder, head, (modality,))
+        self.alpha, self.temperature = alpha, temperature
+
+    def loss(self, batch: Batch, noise: Noise | None) -> Tensor:
+        y_u = self.head(self.encoder(batch.features(self.modalities), noise), noise)
+        y_m = batch.frozen("answer")
+        T = self.temperature
+        if batch.target().is_floating_point():
+            imitation = distance(y_u / T, y_m / T)
+        else:
+            log_p_u, log_p_m = F.log_softmax(y_u / T, -1), F.log_softmax(y_m / T, -1)
+            imitation = T**2 * (log_p_m.exp() * (log_p_m - log_p_u)).sum(-1)
+        return self.alpha * imitation + (1 - self.alpha) * task_loss(y_u, batch.target())
+
+
+def distance(a: Tensor, b: Tensor) -> Tensor:
+    """|a - b| of the equations: the mean over features of the absolute difference; (R, B, F) twice -> (R, B)."""
+    return (a - b).abs().mean(-1)
+
+
+def task_loss(answer: Tensor, target: Tensor) -> Tensor:
+    """l(y', y): cross-entropy for class indices, absolute error for values; (R, B, outputs), (R, B) -> (R, B)."""
+    if target.is_floating_point():
+        return (answer.squeeze(-1) - target).abs()
+    return torch.logsumexp(answer, -1) - answer.gather(-1, target.unsqueeze(-1)).squeeze(-1)
+
+
+def task_weight(alpha: float, weighting: str) -> float:
+    """The weight of the task's loss: 1 in the paper's equations, 1 - alpha in the published code."""
+    return {"equations": 1.0, "published": 1 - alpha}[weighting]

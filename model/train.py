@@ -1,0 +1,263 @@
+"""The training of each stage and baseline: from checkpoints of the stages before to a checkpoint.
+
+Reads a dataset, its splits and earlier checkpoints; returns tensors and learning curves, which `model.__main__` writes.
+All runs of a protocol are trained as one stack (in blocks, where they would not fit).
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from model import checkpoint, experiments
+from model.data import BatchPlan, Corpus, Split, Stack
+from model.fit import Label, Point, fit
+from model.networks import StackedMLP
+from model.seeds import seed_of
+from model.settings import section
+from model.stages import Distillation, FineTuning, Joint, Landing, Plain, Reconstruction, Stage
+from pipeline.errors import UserError
+
+INPUTS_AT_ONCE = 128 << 20  # standardised features in a block of runs, in numbers (4 bytes each)
+RUNS_AT_ONCE = 64
+
+
+@dataclass
+class Trained:
+    """What a training leaves behind: tensors (runs, ...) by name, and learning curves."""
+
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    curves: list[tuple[Label, Point]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Task:
+    """What all trainings of a command share."""
+
+    corpus: Corpus
+    splits: Sequence[Split]
+    settings: Mapping[str, Any]
+    seed: int
+    device: torch.device
+
+    def blocks(self, modalities: tuple[str, ...], name: str) -> Iterator["Block"]:
+        """The runs in blocks that fit into memory, with the settings of the section `name`."""
+        settings = section(self.settings, name)
+        width = sum(self.corpus.features[modality].shape[1] for modality in modalities)
+        at_once = max(1, min(RUNS_AT_ONCE, INPUTS_AT_ONCE // (width * len(self.corpus.item_ids))))
+        plan = BatchPlan.of(self.splits, settings["batch_size"])
+        for start in range(0, len(self.splits), at_once):
+            chosen = self.splits[start : start + at_once]
+            stack = Stack(self.corpus, chosen, modalities, settings, plan, self.device)
+            yield Block(stack, settings, self.seed, slice(start, start + len(chosen)))
+
+
+@dataclass(frozen=True)
+class Block:
+    """Runs that are trained together, and how their networks are made."""
+
+    stack: Stack
+    settings: Mapping[str, Any]
+    seed: int
+    place: slice
+
+    def encoder(self, modalities: tuple[str, ...], weights: Mapping[str, Tensor] | None = None) -> StackedMLP:
+        """A fresh encoder of these modalities, or one with the given weights (all runs of the protocol)."""
+        inputs = sum(self.stack.corpus.features[modality].shape[1] for modality in modalities)
+        return self._network("encoder " + teacher_name(modalities), inputs, self.settings["latent"], weights)
+
+    def decoder(self, modalities: tuple[str, ...]) -> StackedMLP:
+        outputs = sum(self.stack.corpus.features[modality].shape[1] for modality in modalities)
+        return self._network("decoder", self.settings["latent"], outputs, None)
+
+    def head(self, weights: Mapping[str, Tensor] | None = None) -> StackedMLP:
+        return self._network("head", self.settings["latent"], self.stack.corpus.outputs, weights)
+
+    def _network(self, role: str, inputs: int, outputs: int, weights: Mapping[str, Tensor] | None) -> StackedMLP:
+        seeds = [seed_of(self.seed, run, role) for run in self.stack.runs]
+        network = StackedMLP(seeds, inputs, self.settings["hidden"], outputs)
+        if weights is not None:
+            network.load_state_dict({name: value[self.place] for name, value in weights.items()})
+        return network.to(self.stack.device)
+
+
+def teacher_name(modalities: Sequence[str]) -> str:
+    """How a teacher is called in file names."""
+    return "-".join(modalities)
+
+
+def trained_name(variant: str, start: str) -> str:
+    """A variant's name in a checkpoint: `ours`, or `ours_other_pretrain.ted` where another corpus lent the start."""
+    return variant + start.removeprefix(experiments.STARTS[variant])
+
+
+class Trainer:
+    """Trains stages for one corpus, protocol and settings, and gathers what they leave."""
+
+    def __init__(self, task: Task):
+        self.task = task
+        self.trained = Trained()
+
+    def plain(self, modalities: tuple[str, ...]) -> None:
+        """The unimodal or the multimodal baseline."""
+        variant = experiments.UNIMODAL if len(modalities) == 1 else experiments.MULTIMODAL
+        label = self._label(teacher_name(modalities), variant, variant)
+
+        def stage(block: Block) -> Stage:
+            return Plain(block.encoder(modalities), block.head(), modalities)
+
+        self._train(label, f"{teacher_name(modalities)}/{variant}", modalities, variant, stage)
+
+    def distilled(self, modality: str, baselines: Mapping[str, Tensor]) -> None:
+        """Knowledge distillation from the multimodal baseline, equations 5 and 6."""
+        modalities = tuple(self.task.corpus.features)
+        teacher = f"{teacher_name(modalities)}/{experiments.MULTIMODAL}"
+
+        def stage(block: Block) -> Stage:
+            frozen = block.encoder(modalities, checkpoint.network(baselines, teacher, "encoder"))
+            head = block.head(checkpoint.network(baselines, teacher, "head"))
+            freeze(block.stack, "answer", lambda x: head(frozen(x.features(modalities))))
+            own = block.settings
+            return Distillation(block.encoder((modality,)), block.head(), modality, own["alpha"], own["temperature"])
+
+        label = self._label(modality, experiments.DISTILLED, "distilled")
+        self._train(label, f"{modality}/{experiments.DISTILLED}", modalities, "distilled", stage)
+
+    def stage1(self, teacher: tuple[str, ...]) -> None:
+        """Equation 1."""
+
+        def stage(block: Block) -> Stage:
+            return Reconstruction(block.encoder(teacher), block.decoder(teacher), teacher)
+
+        label = self._label(teacher_name(teacher), "pretrained", "stage1")
+        self._train(label, "pretrained", teacher, "stage1", stage)
+
+    def stage2(self, teacher: tuple[str, ...], modality: str, stage1: Mapping[str, Tensor]) -> None:
+        """Equation 2."""
+
+        def stage(block: Block) -> Stage:
+            frozen = block.encoder(teacher, checkpoint.network(stage1, "pretrained", "teacher"))
+            freeze(block.stack, "latent", lambda x: frozen(x.features(teacher)))
+            return Landing(block.encoder((modality,)), modality)
+
+        label = self._label(modality, "pretrained", "stage2")
+        self._train(label, "pretrained", teacher, "stage2", stage)
+
+    def stage3(
+        self,
+        teacher: tuple[str, ...],
+        modality: str,
+        start: str,
+        weights: tuple[Mapping[str, Tensor], Mapping[str, Tensor]] | None,
+    ) -> None:
+        """Equation 3; `weights` of teacher and student to begin with, or none."""
+        of_teacher, of_student = weights or (None, None)
+
+        def stage(block: Block) -> Stage:
+            own = block.settings
+            return Joint(
+                block.encoder(teacher, of_teacher),
+                block.head(),
+                block.encoder((modality,), of_student),
+                teacher,
+                modality,
+                own["alpha"],
+                own["weighting"],
+            )
+
+        self._train(self._label(modality, start, "stage3"), start, teacher, "stage3", stage)
+
+    def stage4(
+        self, teacher: tuple[str, ...], modality: str, variant: str, start: str, stage3: Mapping[str, Tensor]
+    ) -> None:
+        """Equation 4 for one variant, from what stage 3 left of `start`."""
+
+        def stage(block: Block) -> Stage:
+            frozen = block.encoder(teacher, checkpoint.network(stage3, start, "teacher"))
+            freeze(block.stack, "latent", lambda x: frozen(x.features(teacher)))
+            own = block.settings
+            return FineTuning(
+                block.encoder((modality,), checkpoint.network(stage3, start, "student")),
+                block.head(checkpoint.network(stage3, start, "head")),
+                modality,
+                0.0 if variant == experiments.NO_REGULARISATION else own["alpha"],
+                own["weighting"],
+            )
+
+        name = trained_name(variant, start)
+        self._train(self._label(modality, name, "stage4"), name, teacher, "stage4", stage)
+
+    def _label(self, modality: str, variant: str, stage: str) -> Label:
+        return Label(self.task.corpus.name, modality, variant, stage)
+
+    def _train(
+        self,
+        label: Label,
+        variant: str,
+        modalities: tuple[str, ...],
+        name: str,
+        make: Callable[[Block], Stage],
+    ) -> None:
+        """Train one variant in blocks of runs; keep its tensors under `variant`."""
+        parts: list[dict[str, Tensor]] = []
+        for block in self.task.blocks(modalities, name):
+            stage = make(block)
+            points = fit(stage, block.stack, block.settings, self.task.seed, label)
+            self.trained.curves += [(label, point) for point in points]
+            parts.append({key: value.detach().cpu() for key, value in stage.state_dict().items()})
+        for key in parts[0]:
+            self.trained.tensors[f"{variant}/{key}"] = torch.cat([part[key] for part in parts])
+
+
+@torch.no_grad()
+def freeze(stack: Stack, name: str, network: Callable) -> None:
+    """Compute once what a frozen network makes of every item."""
+    stack.freeze(name, network(stack.everything()))
+
+
+def borrowed(
+    task: Task, teacher: tuple[str, ...], modality: str, networks: tuple[Mapping[str, Tensor], Mapping[str, Tensor]]
+) -> tuple[tuple[dict[str, Tensor], dict[str, Tensor]] | None, str | None]:
+    """Another corpus's pre-trained teacher and student for this one's runs, or why they do not fit.
+
+    Run r begins with the other corpus's run r (modulo its number of runs): no item of this corpus is in either.
+    """
+    block = next(task.blocks(teacher, "stage3"))
+    for name, modalities, weights in (("teacher", teacher, networks[0]), ("student", (modality,), networks[1])):
+        for key, own in block.encoder(modalities).state_dict().items():
+            if own.shape[1:] != weights[key].shape[1:]:
+                return None, f"its {name}'s {key} is {_shape(weights[key])} here {_shape(own)}"
+    runs = torch.arange(len(task.splits))
+    first, second = ({key: value[runs % len(value)] for key, value in weights.items()} for weights in networks)
+    return (first, second), None
+
+
+def _shape(weights: Tensor) -> str:
+    return " x ".join(map(str, weights.shape[1:]))
+
+
+def last_metrics(curves: Sequence[tuple[Label, Point]]) -> dict[str, dict[str, float]]:
+    """The mean over runs of the last validation loss and metric of every training, by `modality/variant`."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for label, point in curves:
+        if point.epoch == max(other.epoch for also, other in curves if also == label):
+            values = found.setdefault(f"{label.modality}/{label.variant}", {"val_loss": [], "val_metric": []})
+            values["val_loss"].append(point.val_loss)
+            if point.val_metric is not None:
+                values["val_metric"].append(point.val_metric)
+    return {
+        name: {key: sum(numbers) / len(numbers) for key, numbers in values.items() if numbers}
+        for name, values in found.items()
+    }
+
+
+def device_of(name: str) -> torch.device:
+    """`auto` is the GPU where there is one. Raises UserError for a GPU that is not there."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError("training.device is cuda, and torch sees no GPU: write auto or cpu")
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    return torch.device(name)
