@@ -153,7 +153,7 @@ class TextEncoder(Extractor):
 
 def padded_length(tokens: int) -> int:
     """The length that a chunk is padded to: near its own, and shared by enough others to fill a batch."""
-    step = 4 if tokens <= 64 else 16 if tokens <= 256 else 32
+    step = 4 if tokens <= 64 else 8 if tokens <= 128 else 16 if tokens <= 256 else 32
     return -(-tokens // step) * step
 
 

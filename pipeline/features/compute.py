@@ -18,9 +18,9 @@ Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "float32", "bfloat16"]
 
 LEAST_COSINE = 0.999
-# A batch of one goes through other kernels than a batch of many, with other rounding; from here on the rows of a batch
-# are the same, bit for bit, whatever its size.
-LEAST_BATCH = 8
+# Pictures and sound go through convolutions in multiples of this. One alone would go through other kernels than many,
+# with other rounding; so the rows of a batch are the same, bit for bit, whatever its size.
+BATCH_MULTIPLE = 8
 
 
 @dataclass(frozen=True)
@@ -99,10 +99,10 @@ def dtype_of(network: torch.nn.Module) -> torch.dtype:
     return next(network.parameters()).dtype
 
 
-def at_least(batch: torch.Tensor, count: int = LEAST_BATCH) -> torch.Tensor:
-    """`batch` filled up with its first row to `count` rows."""
-    missing = count - len(batch)
-    if missing <= 0:
+def filled(batch: torch.Tensor) -> torch.Tensor:
+    """`batch` filled up with its first row to a multiple of BATCH_MULTIPLE rows."""
+    missing = -len(batch) % BATCH_MULTIPLE
+    if missing == 0:
         return batch
     import torch
 

@@ -145,11 +145,11 @@ class FaceEncoder(Extractor):
         """The backbone's pooled vectors (n, width)."""
         import torch
 
-        from pipeline.features.compute import at_least
+        from pipeline.features.compute import filled
 
         with torch.inference_mode():
             pixels = torch.from_numpy(np.stack([unit.data for unit in units])).to(self._device)  # (n, H, W, 3)
-            pixels = self._normalised(at_least(pixels).permute(0, 3, 1, 2).float())
+            pixels = self._normalised(filled(pixels).permute(0, 3, 1, 2).float())
             return {"embedding": _vectors(self._network, pixels)[: len(units)].cpu().numpy()}
 
     def _normalised(self, pixels: torch.Tensor) -> torch.Tensor:

