@@ -20,6 +20,7 @@ import soundfile
 from pipeline.media.ffmpeg import MediaError, command, local_input, reason
 
 SAMPLE_RATE_HZ = 16_000
+LONGEST_FLAC_SAMPLES = 2**36  # what its header can tell; libsndfile reports more where it tells nothing
 
 
 class AudioError(MediaError):
@@ -66,16 +67,16 @@ def to_flac(path: str | os.PathLike, start_s: float | None = None, end_s: float 
         if done.returncode != 0:
             raise AudioError(reason(done.stderr, done.returncode, "audio"))
         flac = target.read_bytes()
-    duration_s = duration_of(flac) if flac else 0.0
+    duration_s = duration_of(flac)
     if duration_s == 0:
         raise AudioError(f"no sound from {start_s or 0:g} s to {'its end' if end_s is None else f'{end_s:g} s'}")
     return Audio(flac, duration_s)
 
 
 def duration_of(flac: bytes) -> float:
-    """Seconds of sound in FLAC bytes, from their header."""
+    """Seconds of sound in FLAC bytes, from their header; 0 where it tells no length, as it does when there is none."""
     with _open(flac) as sound:
-        return sound.frames / SAMPLE_RATE_HZ
+        return sound.frames / SAMPLE_RATE_HZ if sound.frames < LONGEST_FLAC_SAMPLES else 0.0
 
 
 def decode_flac(flac: bytes) -> np.ndarray:

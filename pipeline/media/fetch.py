@@ -129,7 +129,7 @@ def _download(url: str, folder: Path, proxy: str | None, stop: threading.Event) 
 
 def _judge(error: Exception) -> Gone | Passing | Stopped:
     """What kind of failure an exception of yt-dlp is, by what it was caused by."""
-    from yt_dlp.networking.exceptions import HTTPError, RequestError
+    from yt_dlp.networking.exceptions import HTTPError, NoSupportingHandlers, RequestError
     from yt_dlp.utils import ExtractorError
 
     causes = list(_causes(error))
@@ -138,6 +138,8 @@ def _judge(error: Exception) -> Gone | Passing | Stopped:
     for cause in causes:
         if isinstance(cause, HTTPError):
             return (Gone if cause.status in GONE_STATUS else Passing)(f"HTTP {cause.status}: {cause.reason}")
+        if isinstance(cause, NoSupportingHandlers) and not cause.unexpected_errors:
+            return Gone(_reason(cause))  # a scheme that nothing here speaks
         if isinstance(cause, RequestError | OSError):
             return Passing(_reason(cause))
     # "expected" is yt-dlp's word for what the site says (private, removed, not in this country, no such format);
