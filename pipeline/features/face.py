@@ -145,12 +145,15 @@ class FaceEncoder(Extractor):
         """The backbone's pooled vectors (n, width)."""
         import torch
 
-        from pipeline.features.compute import filled
+        from pipeline.features.compute import BATCH_MULTIPLE, filled
 
         with torch.inference_mode():
             pixels = torch.from_numpy(np.stack([unit.data for unit in units])).to(self._device)  # (n, H, W, 3)
             pixels = self._normalised(filled(pixels).permute(0, 3, 1, 2).float())
-            return {"embedding": _vectors(self._network, pixels)[: len(units)].cpu().numpy()}
+            # On a CPU small parts stay in its cache, and parts of one size give the same bits in every batch.
+            parts = pixels.split(len(pixels) if pixels.is_cuda else BATCH_MULTIPLE)
+            vectors = torch.cat([_vectors(self._network, part) for part in parts])
+            return {"embedding": vectors[: len(units)].cpu().numpy()}
 
     def _normalised(self, pixels: torch.Tensor) -> torch.Tensor:
         """0..255 (n, 3, H, W) -> the backbone's range."""
