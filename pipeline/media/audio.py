@@ -99,7 +99,7 @@ def _open(flac: bytes) -> soundfile.SoundFile:
     try:
         sound = soundfile.SoundFile(io.BytesIO(flac))
     except soundfile.LibsndfileError as error:
-        raise AudioError(f"not FLAC: {error}") from error
+        raise AudioError(f"not FLAC: {error.error_string}") from error  # its str() holds a memory address
     if (sound.samplerate, sound.channels) != (SAMPLE_RATE_HZ, 1):
         raise AudioError(f"{sound.samplerate} Hz with {sound.channels} channels, where 16000 Hz mono is expected")
     return sound
