@@ -203,7 +203,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main() -> int:
-    """Run one command; exit status 0, or 1 with one line that says what to mend."""
+    """Run one command; exit status 0, 1 with one line that says what to mend, or 130 where it was interrupted."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     args = parser().parse_args()
@@ -214,6 +214,9 @@ def main() -> int:
         return 1
     except BrokenPipeError:
         return 1
+    except KeyboardInterrupt:
+        log("interrupted")
+        return 130
     return 0
 
 

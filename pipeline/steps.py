@@ -1,6 +1,7 @@
 """What each step's output depends on, told in one place.
 
-The Snakefile asks here for the params of its rules, the commands for the provenance of their files. Cheap to import: nothing here loads torch, tensorflow or pandas.
+The Snakefile asks here for the params of its rules, the commands for the provenance of their files. Cheap to import:
+nothing here loads torch, tensorflow or pandas.
 """
 
 import hashlib

@@ -25,22 +25,22 @@ rule catalog:
         RESULTS + "/logs/{corpus}/catalog.log",
     benchmark:
         RESULTS + "/benchmarks/{corpus}/catalog.tsv"
-    params:
-        settings=lambda wildcards: get_settings(**get_corpus_settings(wildcards.corpus)),
-        raw=lambda wildcards: steps.state_of_raw_files(wildcards.corpus, get_corpus_settings(wildcards.corpus)),
-        code=lambda wildcards: steps.code_of_catalog(wildcards.corpus, CORPORA[wildcards.corpus]),
+    wildcard_constraints:
+        corpus=RAW,
     conda:
         ENVIRONMENT
     threads: 1
     resources:
         mem_mb=2000,
         runtime=30,
+    params:
+        settings=lambda wildcards: get_settings(**get_corpus_settings(wildcards.corpus)),
+        raw=lambda wildcards: steps.state_of_raw_files(wildcards.corpus, get_corpus_settings(wildcards.corpus)),
+        code=lambda wildcards: steps.code_of_catalog(wildcards.corpus, CORPORA[wildcards.corpus]),
     message:
         "{wildcards.corpus}: reading the corpus into a catalog"
-    wildcard_constraints:
-        corpus=RAW,
     shell:
-        "{PYTHON} -m pipeline catalog {wildcards.corpus} --settings {params.settings} --output {output.catalog} > {log} 2>&1"
+        "{PYTHON} -m pipeline catalog {wildcards.corpus} --settings {params.settings} --output {output.catalog} 2>&1 | tee {log}"
 
 
 rule published:
@@ -54,20 +54,20 @@ rule published:
         RESULTS + "/logs/{corpus}/published.log",
     benchmark:
         RESULTS + "/benchmarks/{corpus}/published.tsv"
-    params:
-        settings=lambda wildcards: get_settings(**get_corpus_settings(wildcards.corpus)),
-        raw=lambda wildcards: steps.state_of_raw_files(wildcards.corpus, get_corpus_settings(wildcards.corpus)),
-        code=lambda wildcards: steps.code_of_catalog(wildcards.corpus, CORPORA[wildcards.corpus]),
+    wildcard_constraints:
+        corpus=PUBLISHED,
     conda:
         ENVIRONMENT
     threads: 1
     resources:
         mem_mb=2000,
         runtime=30,
+    params:
+        settings=lambda wildcards: get_settings(**get_corpus_settings(wildcards.corpus)),
+        raw=lambda wildcards: steps.state_of_raw_files(wildcards.corpus, get_corpus_settings(wildcards.corpus)),
+        code=lambda wildcards: steps.code_of_catalog(wildcards.corpus, CORPORA[wildcards.corpus]),
     message:
         "{wildcards.corpus}: reading the authors' published features"
-    wildcard_constraints:
-        corpus=PUBLISHED,
     shell:
         "{PYTHON} -m pipeline published {wildcards.corpus} --settings {params.settings} --catalog {output.catalog}"
-        " --dataset {output.dataset} --quality {output.quality} > {log} 2>&1"
+        " --dataset {output.dataset} --quality {output.quality} 2>&1 | tee {log}"

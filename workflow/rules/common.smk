@@ -7,7 +7,7 @@ import shlex
 import sys
 
 from snakemake.exceptions import WorkflowError
-from snakemake.settings.enums import DeploymentMethod
+from snakemake.settings.types import DeploymentMethod
 
 sys.path.insert(0, workflow.basedir)
 
@@ -23,7 +23,7 @@ def get_config():
     if "corpora" not in config:
         raise WorkflowError("no corpora are configured: name a file with --configfile, for example config/demo.yaml")
     try:
-        checked = validated(config, workflow.source_path("../schemas/config.schema.yaml"))
+        checked = validated(config, f"{workflow.basedir}/workflow/schemas/config.schema.yaml")
         for modality, settings in checked["features"].items():
             bundle.check(modality, settings)
         return checked

@@ -27,6 +27,14 @@ rule dataset:
         RESULTS + "/logs/{corpus}/dataset.log",
     benchmark:
         RESULTS + "/benchmarks/{corpus}/dataset.tsv"
+    wildcard_constraints:
+        corpus=RAW,
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
     params:
         settings=lambda wildcards: get_settings(**get_pooling(wildcards.corpus)),
         features=lambda wildcards, input: " ".join(
@@ -35,16 +43,8 @@ rule dataset:
         ),
         media=lambda wildcards, input: f"--media {' '.join(map(shlex.quote, input.media))}" if input.media else "",
         code=steps.code_of_dataset(),
-    conda:
-        ENVIRONMENT
-    threads: 1
-    resources:
-        mem_mb=2000,
-        runtime=30,
     message:
         "{wildcards.corpus}: joining the features by item"
-    wildcard_constraints:
-        corpus=RAW,
     shell:
         "{PYTHON} -m pipeline dataset {wildcards.corpus} --catalog {input.catalog} {params.media} {params.features}"
-        " --settings {params.settings} --dataset {output.dataset} --quality {output.quality} > {log} 2>&1"
+        " --settings {params.settings} --dataset {output.dataset} --quality {output.quality} 2>&1 | tee {log}"

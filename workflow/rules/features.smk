@@ -35,19 +35,19 @@ rule weights:
         RESULTS + "/logs/weights/{modality}.log",
     benchmark:
         RESULTS + "/benchmarks/weights/{modality}.tsv"
-    params:
-        settings=lambda wildcards: get_extractor(wildcards.modality),
-        code=lambda wildcards: bundle.weights_fingerprint(wildcards.modality, CONFIG["features"][wildcards.modality]),
     conda:
         ENVIRONMENT
     threads: 1
     resources:
         mem_mb=4000,
         runtime=30,
+    params:
+        settings=lambda wildcards: get_extractor(wildcards.modality),
+        code=lambda wildcards: bundle.weights_fingerprint(wildcards.modality, CONFIG["features"][wildcards.modality]),
     message:
         "converting the weights of the {wildcards.modality} extractor"
     shell:
-        "{PYTHON} -m pipeline weights {wildcards.modality} --settings {params.settings} --output {output.weights} > {log} 2>&1"
+        "{PYTHON} -m pipeline weights {wildcards.modality} --settings {params.settings} --output {output.weights} 2>&1 | tee {log}"
 
 
 rule features_shard:
@@ -61,6 +61,14 @@ rule features_shard:
         RESULTS + "/logs/{corpus}/features/{modality}/{shard}.log",
     benchmark:
         RESULTS + "/benchmarks/{corpus}/features/{modality}/{shard}.tsv"
+    wildcard_constraints:
+        corpus=RAW,
+    conda:
+        ENVIRONMENT
+    threads: 4
+    resources:
+        mem_mb=3000,
+        runtime=240,
     params:
         settings=lambda wildcards: get_extractor(wildcards.modality),
         shards=lambda wildcards: len(get_shards(wildcards.corpus)),
@@ -68,16 +76,8 @@ rule features_shard:
         weights=lambda wildcards, input: f"--weights {shlex.quote(str(input.weights))}" if input.weights else "",
         raw=get_raw_video_state,
         code=lambda wildcards: bundle.fingerprint_of(wildcards.modality, CONFIG["features"][wildcards.modality]),
-    conda:
-        ENVIRONMENT
-    threads: 4
-    resources:
-        mem_mb=3000,
-        runtime=240,
     message:
         "{wildcards.corpus}: {wildcards.modality} features of shard {wildcards.shard}"
-    wildcard_constraints:
-        corpus=RAW,
     shell:
         "{PYTHON} -m pipeline features {wildcards.modality} --catalog {input.catalog} {params.media} {params.weights}"
-        " --shard {wildcards.shard}/{params.shards} --settings {params.settings} --output {output.features} > {log} 2>&1"
+        " --shard {wildcards.shard}/{params.shards} --settings {params.settings} --output {output.features} 2>&1 | tee {log}"

@@ -25,23 +25,23 @@ rule media:
         RESULTS + "/logs/{corpus}/media/{shard}.log",
     benchmark:
         RESULTS + "/benchmarks/{corpus}/media/{shard}.tsv"
-    params:
-        settings=lambda wildcards: get_settings(**get_media_settings(wildcards.corpus)),
-        shards=lambda wildcards: len(get_shards(wildcards.corpus)),
-        attempt=get_attempt,
-        code=steps.code_of_media(),
-        launcher=get_launcher,
+    wildcard_constraints:
+        corpus=RAW,
     conda:
         ENVIRONMENT
     threads: 1
     resources:
         mem_mb=2000,
         runtime=240,
+    params:
+        settings=lambda wildcards: get_settings(**get_media_settings(wildcards.corpus)),
+        shards=lambda wildcards: len(get_shards(wildcards.corpus)),
+        attempt=get_attempt,
+        code=steps.code_of_media(),
+        launcher=get_launcher,
     message:
         "{wildcards.corpus}: fetching and converting the sound of shard {wildcards.shard}"
-    wildcard_constraints:
-        corpus=RAW,
     shell:
         "PYTHON={PYTHON}; $PYTHON {params.launcher} -m pipeline media {wildcards.corpus} --catalog {input.catalog}"
         " --shard {wildcards.shard}/{params.shards} --settings {params.settings} --attempt {params.attempt}"
-        " --output {output.media} > {log} 2>&1"
+        " --output {output.media} 2>&1 | tee {log}"

@@ -18,16 +18,16 @@ rule report_page:
         RESULTS + "/logs/report.log",
     benchmark:
         RESULTS + "/benchmarks/report.tsv"
-    params:
-        code=fingerprint("model.report"),
     conda:
         ENVIRONMENT
     threads: 1
     resources:
         mem_mb=2000,
         runtime=15,
+    params:
+        code=fingerprint("model.report"),
     message:
         "the report: {output.page}"
     shell:
         "{PYTHON} -m model report --tables {input.tables} --curves {input.curves} --datasets {input.datasets}"
-        " --quality {input.quality} --output {output.page} > {log} 2>&1"
+        " --quality {input.quality} --output {output.page} 2>&1 | tee {log}"
