@@ -82,7 +82,7 @@ def linear(args: argparse.Namespace) -> None:
 
 def baselines(args: argparse.Namespace) -> None:
     """Train the unimodal networks and, where there are several modalities, the multimodal one."""
-    from model.experiments import STUDENTS
+    from model.variants import STUDENTS
 
     trainer = _trainer(args)
     everything = tuple(trainer.task.corpus.features)
@@ -97,7 +97,7 @@ def baselines(args: argparse.Namespace) -> None:
 def distilled(args: argparse.Namespace) -> None:
     """Train the distilled students, taught by the multimodal baseline."""
     from model import checkpoint
-    from model.experiments import STUDENTS
+    from model.variants import STUDENTS
 
     trainer = _trainer(args)
     teacher, _ = checkpoint.read(args.baselines)
@@ -153,14 +153,15 @@ def stage3(args: argparse.Namespace) -> None:
 
 def stage4(args: argparse.Namespace) -> None:
     """Fine-tune the student of each variant (equation 4)."""
-    from model import checkpoint, experiments
+    from model import checkpoint
+    from model.variants import STARTS
 
     trainer = _trainer(args)
     tensors, metadata = checkpoint.read(args.stage3)
     starts = sorted({name.split("/")[0] for name in tensors})
     for variant in args.variants:
         for start in starts:
-            if start.split(".")[0] == experiments.STARTS[variant]:
+            if start.split(".")[0] == STARTS[variant]:
                 trainer.stage4(args.teacher, args.modality, variant, start, tensors)
     _write_trained("stage4", args, trainer, [args.stage3], metadata["notes"])
 
@@ -211,6 +212,15 @@ def tables(args: argparse.Namespace) -> None:
     store.write(args.runs, pa.table({name: pa.array([row[name] for row in runs]) for name in columns}), "runs", made_by)
 
 
+def report(args: argparse.Namespace) -> None:
+    """Make the report page."""
+    from model.report import render
+
+    page = render(args.tables, args.curves, args.datasets, args.quality)
+    with store.atomic(args.output) as temporary:
+        temporary.write_text(page)
+
+
 def _trainer(args: argparse.Namespace) -> Any:
     """The corpus, its splits and the settings, ready to train."""
     import torch
@@ -225,7 +235,7 @@ def _trainer(args: argparse.Namespace) -> Any:
         Task(
             corpus,
             read_splits(args.splits, args.protocol, corpus.item_ids),
-            own["training"],
+            own["stages"],
             own["seed"],
             device_of(args.device),
         )
@@ -363,6 +373,9 @@ def parser() -> argparse.ArgumentParser:
     made = add(tables, "settings", "runs")
     made.add_argument("--predictions", nargs="+", required=True)
     made.add_argument("--tables", nargs="+", required=True)
+    page = add(report, "output")
+    for option in ("tables", "curves", "datasets", "quality"):
+        page.add_argument(f"--{option}", nargs="+", required=True)
     return top
 
 

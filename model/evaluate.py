@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from model import checkpoint, experiments
+from model import checkpoint, variants
 from model.fit import decide
 from model.train import Task, teacher_name
 
@@ -29,7 +29,7 @@ def predictions(
     ids: list[str] = []
     runs: list[int] = []
     values: list[float] = []
-    for block in task.blocks(modalities, "unimodal"):
+    for block in task.blocks(modalities, "evaluate"):
         batch, _ = block.stack.part("test")
         answer = block.head(head)(block.encoder(modalities, encoder)(batch.features(modalities)))
         decided = decide(answer, task.corpus.task).cpu()
@@ -46,7 +46,7 @@ def baselines(task: Task, tensors: Mapping[str, Tensor], distilled: Mapping[str,
     everything = teacher_name(tuple(task.corpus.features))
     for name in sorted({key.rpartition("/")[0] for key in (*tensors, *distilled)}):
         modality, variant = name.split("/")
-        source = distilled if variant == experiments.DISTILLED else tensors
+        source = distilled if variant == variants.DISTILLED else tensors
         networks = (checkpoint.network(source, name, part) for part in ("encoder", "head"))
         rows[modality, variant, everything] = predictions(task, tuple(modality.split("-")), *networks)
     return rows
@@ -56,20 +56,20 @@ def students(
     task: Task,
     teacher: tuple[str, ...],
     modality: str,
-    variants: Sequence[str],
+    wanted: Sequence[str],
     stage3: Mapping[str, Tensor],
     stage4: Mapping[str, Tensor],
 ) -> dict[Row, Any]:
     """The predictions of a student's variants: after stage 4, or after stage 3 with the teacher's head."""
     rows: dict[Row, Any] = {}
-    for variant in variants:
-        source = stage4 if variant in experiments.FINETUNED else stage3
-        start = experiments.STARTS[variant]
-        names = [variant] if variant in experiments.FINETUNED else [start]
-        if variant == experiments.OTHER_PRETRAIN:
+    for variant in wanted:
+        source = stage4 if variant in variants.FINETUNED else stage3
+        start = variants.STARTS[variant]
+        names = [variant] if variant in variants.FINETUNED else [start]
+        if variant == variants.OTHER_PRETRAIN:
             names = sorted({key.split("/")[0] for key in stage4 if key.startswith(f"{variant}.")})
         for name in names:
             networks = (checkpoint.network(source, name, part) for part in ("student", "head"))
-            written = name if variant == experiments.OTHER_PRETRAIN else variant
+            written = name if variant == variants.OTHER_PRETRAIN else variant
             rows[modality, written, teacher_name(teacher)] = predictions(task, (modality,), *networks)
     return rows

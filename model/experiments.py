@@ -6,28 +6,23 @@ Reads and writes nothing; cheap to import, since the Snakefile asks it what has 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-STUDENTS = ("lexical", "acoustic")
+from model.variants import (
+    DISTILLED,
+    LINEAR,
+    MAJORITY,
+    MULTIMODAL,
+    NO_FINETUNE,
+    NO_PRETRAIN,
+    NO_PRETRAIN_NO_FINETUNE,
+    NO_REGULARISATION,
+    OTHER_PRETRAIN,
+    OURS,
+    SIMPLE,
+    STUDENTS,
+    UNIMODAL,
+)
+
 TRANSFER_TEACHER = ("lexical", "acoustic")  # tables 5 and 6: the modalities that both corpora have
-
-UNIMODAL, MULTIMODAL, DISTILLED = "unimodal", "multimodal", "distilled"
-OURS, NO_REGULARISATION, NO_FINETUNE = "ours", "ours_no_regularisation", "ours_no_finetune"
-NO_PRETRAIN_NO_FINETUNE = "ours_no_pretrain_no_finetune"
-NO_PRETRAIN, OTHER_PRETRAIN = "ours_no_pretrain", "ours_other_pretrain"
-LINEAR, LINEAR_MULTIMODAL, MAJORITY = "linear", "linear_multimodal", "majority"
-
-# Variants that are no network: their predictions are the same under every settings.
-SIMPLE = (LINEAR, LINEAR_MULTIMODAL, MAJORITY)
-
-# For each variant of ours: what stage 3 begins with, and whether stage 4 follows.
-STARTS = {
-    OURS: "pretrained",
-    NO_REGULARISATION: "pretrained",
-    NO_FINETUNE: "pretrained",
-    NO_PRETRAIN: "scratch",
-    NO_PRETRAIN_NO_FINETUNE: "scratch",
-    OTHER_PRETRAIN: "other",
-}
-FINETUNED = (OURS, NO_REGULARISATION, NO_PRETRAIN, OTHER_PRETRAIN)
 
 _ABLATION = (UNIMODAL, NO_PRETRAIN_NO_FINETUNE, NO_FINETUNE, NO_REGULARISATION, OURS, MULTIMODAL)
 _TRANSFER = (NO_PRETRAIN, OTHER_PRETRAIN, OURS)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from model import experiments
+from model import variants
 
 LOGISTIC_C = (1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 1.0)  # inverse strength, strongest regularisation first
 RIDGE_ALPHA = (1e4, 3e3, 1e3, 300.0, 100.0, 30.0, 10.0, 1.0)
@@ -50,13 +50,13 @@ def rows(corpus, splits: Sequence, balance: bool) -> dict[tuple[str, str, str], 
     target = corpus.target.numpy().astype(np.float64)
     classification = corpus.classes is not None
     shared = (target, classification, splits, corpus.item_ids)
-    found = {(everything, experiments.MAJORITY, everything): majority(*shared)}
-    for modality in experiments.STUDENTS:
+    found = {(everything, variants.MAJORITY, everything): majority(*shared)}
+    for modality in variants.STUDENTS:
         if modality in arrays:
-            found[modality, experiments.LINEAR, everything] = linear(arrays[modality], *shared, balance)
+            found[modality, variants.LINEAR, everything] = linear(arrays[modality], *shared, balance)
     if len(modalities) > 1:
         joined = np.hstack([arrays[modality] for modality in modalities])
-        found[everything, experiments.LINEAR_MULTIMODAL, everything] = linear(joined, *shared, balance)
+        found[everything, variants.LINEAR_MULTIMODAL, everything] = linear(joined, *shared, balance)
     return found
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from model import experiments, metrics
+from model import metrics, statistics, variants
 from model.experiments import Cell
 
 COLUMNS = (
@@ -101,7 +101,7 @@ def rows(cells: Iterable[Cell], results: Mapping[Key, Results]) -> list[dict[str
                 table.append(_row(cell, protocol, settings, result))
     for number in {row["table"] for row in table}:
         compared = [row for row in table if row["table"] == number and not math.isnan(row["p"])]
-        for row, p in zip(compared, metrics.holm([row["p"] for row in compared]), strict=True):
+        for row, p in zip(compared, statistics.holm([row["p"] for row in compared]), strict=True):
             row["p"] = p
     return table
 
@@ -128,9 +128,9 @@ def runs(cells: Iterable[Cell], results: Mapping[Key, Results]) -> list[dict[str
 def key_of(cell: Cell) -> tuple[str, str, str]:
     """Where a cell's predictions stand: modality, variant and teacher as `model.evaluate` names them."""
     teacher = "-".join(cell.teacher)
-    if cell.variant in (experiments.MULTIMODAL, experiments.LINEAR_MULTIMODAL, experiments.MAJORITY):
+    if cell.variant in (variants.MULTIMODAL, variants.LINEAR_MULTIMODAL, variants.MAJORITY):
         return teacher, cell.variant, teacher
-    if cell.variant == experiments.OTHER_PRETRAIN:
+    if cell.variant == variants.OTHER_PRETRAIN:
         return cell.modality, f"{cell.variant}.{cell.source}", teacher
     return cell.modality, cell.variant, teacher
 
@@ -157,19 +157,19 @@ def _row(cell: Cell, protocol: str, settings: str, result: Results) -> dict[str,
         row["note"] = result.notes.get(key_of(cell)[1], "not trained")
         return row
     row["mean"], row["runs"] = float(scored.values.mean()), len(scored.values)
-    row["ci_low"], row["ci_high"] = metrics.interval(scored.values)
+    row["ci_low"], row["ci_high"] = statistics.interval(scored.values)
     base = _unimodal(cell, result)
-    if base is not None and cell.variant != experiments.UNIMODAL:
+    if base is not None and cell.variant != variants.UNIMODAL:
         change = scored.values - base.values
         row["difference"] = float(change.mean())
-        row["difference_low"], row["difference_high"] = metrics.interval(change)
+        row["difference_low"], row["difference_high"] = statistics.interval(change)
         row["p"] = _p_value(protocol, scored, base, result.truth)
     return row
 
 
 def _unimodal(cell: Cell, result: Results) -> Scored | None:
     for (modality, variant, _), scored in result.scored.items():
-        if variant == experiments.UNIMODAL and modality == cell.modality:
+        if variant == variants.UNIMODAL and modality == cell.modality:
             return scored
     return None
 
@@ -177,10 +177,10 @@ def _unimodal(cell: Cell, result: Results) -> Scored | None:
 def _p_value(protocol: str, scored: Scored, base: Scored, truth: Truth) -> float:
     """Of the paired difference: random signs by run (paper), groups of items changing sides (grouped)."""
     if protocol == "paper":
-        return metrics.sign_flip_p(scored.values - base.values)
+        return statistics.sign_flip_p(scored.values - base.values)
     if truth.classes:
-        return metrics.swap_p_counts(scored.parts, base.parts)
-    return metrics.swap_p_errors(scored.parts, base.parts, truth.spread)
+        return statistics.swap_p_counts(scored.parts, base.parts)
+    return statistics.swap_p_errors(scored.parts, base.parts, truth.spread)
 
 
 def read_results(paths: Sequence[str]) -> dict[Key, Results]:

@@ -11,12 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from model import checkpoint, experiments
+from model import checkpoint, variants
 from model.data import BatchPlan, Corpus, Split, Stack
 from model.fit import Label, Point, fit
 from model.networks import StackedMLP
 from model.seeds import seed_of
-from model.settings import section
 from model.stages import Distillation, FineTuning, Joint, Landing, Plain, Reconstruction, Stage
 from pipeline.errors import UserError
 
@@ -38,13 +37,13 @@ class Task:
 
     corpus: Corpus
     splits: Sequence[Split]
-    settings: Mapping[str, Any]
+    settings: Mapping[str, Mapping[str, Any]]  # of each stage that is trained here
     seed: int
     device: torch.device
 
     def blocks(self, modalities: tuple[str, ...], name: str) -> Iterator["Block"]:
-        """The runs in blocks that fit into memory, with the settings of the section `name`."""
-        settings = section(self.settings, name)
+        """The runs in blocks that fit into memory, with the settings of the stage `name`."""
+        settings = self.settings[name]
         width = sum(self.corpus.features[modality].shape[1] for modality in modalities)
         at_once = max(1, min(RUNS_AT_ONCE, INPUTS_AT_ONCE // (width * len(self.corpus.item_ids))))
         plan = BatchPlan.of(self.splits, settings["batch_size"])
@@ -90,7 +89,7 @@ def teacher_name(modalities: Sequence[str]) -> str:
 
 def trained_name(variant: str, start: str) -> str:
     """A variant's name in a checkpoint: `ours`, or `ours_other_pretrain.ted` where another corpus lent the start."""
-    return variant + start.removeprefix(experiments.STARTS[variant])
+    return variant + start.removeprefix(variants.STARTS[variant])
 
 
 class Trainer:
@@ -102,7 +101,7 @@ class Trainer:
 
     def plain(self, modalities: tuple[str, ...]) -> None:
         """The unimodal or the multimodal baseline."""
-        variant = experiments.UNIMODAL if len(modalities) == 1 else experiments.MULTIMODAL
+        variant = variants.UNIMODAL if len(modalities) == 1 else variants.MULTIMODAL
         label = self._label(teacher_name(modalities), variant, variant)
 
         def stage(block: Block) -> Stage:
@@ -113,7 +112,7 @@ class Trainer:
     def distilled(self, modality: str, baselines: Mapping[str, Tensor]) -> None:
         """Knowledge distillation from the multimodal baseline, equations 5 and 6."""
         modalities = tuple(self.task.corpus.features)
-        teacher = f"{teacher_name(modalities)}/{experiments.MULTIMODAL}"
+        teacher = f"{teacher_name(modalities)}/{variants.MULTIMODAL}"
 
         def stage(block: Block) -> Stage:
             frozen = block.encoder(modalities, checkpoint.network(baselines, teacher, "encoder"))
@@ -122,8 +121,8 @@ class Trainer:
             own = block.settings
             return Distillation(block.encoder((modality,)), block.head(), modality, own["alpha"], own["temperature"])
 
-        label = self._label(modality, experiments.DISTILLED, "distilled")
-        self._train(label, f"{modality}/{experiments.DISTILLED}", modalities, "distilled", stage)
+        label = self._label(modality, variants.DISTILLED, "distilled")
+        self._train(label, f"{modality}/{variants.DISTILLED}", modalities, "distilled", stage)
 
     def stage1(self, teacher: tuple[str, ...]) -> None:
         """Equation 1."""
@@ -182,7 +181,7 @@ class Trainer:
                 block.encoder((modality,), checkpoint.network(stage3, start, "student")),
                 block.head(checkpoint.network(stage3, start, "head")),
                 modality,
-                0.0 if variant == experiments.NO_REGULARISATION else own["alpha"],
+                0.0 if variant == variants.NO_REGULARISATION else own["alpha"],
                 own["weighting"],
             )
 
