@@ -1,4 +1,4 @@
-"""Small charts as inline SVG for the report: values with intervals, and learning curves. No script, no style of its own."""
+"""Small charts as inline SVG for the report: values with intervals, and learning curves; styled by the page."""
 
 import math
 from collections.abc import Sequence
@@ -34,14 +34,16 @@ class Row:
 def dot_plot(rows: Sequence[Row], label: str) -> str:
     """Means as dots, 95 % intervals as lines, the paper's values as hollow diamonds; `label` is read aloud."""
     values = [value for row in rows for mark in row.marks for value in (mark.mean, mark.low, mark.high)]
-    values = [value for value in [*values, *(row.paper for row in rows if row.paper is not None)] if math.isfinite(value)]
+    values = [
+        value for value in [*values, *(row.paper for row in rows if row.paper is not None)] if math.isfinite(value)
+    ]
     if not values:
         return ""
     ticks = _ticks(min(values), max(values))
     low, high = min(ticks[0], *values), max(ticks[-1], *values)
 
     def x(value: float) -> float:
-        return LABEL_PX + 10 + (min(max(value, low), high) - low) / (high - low) * (PLOT_PX - 20)
+        return LABEL_PX + 10 + (min(max(value, low), high) - low) / (high - low) * (PLOT_PX - 36)
 
     height = ROW_PX * len(rows) + 30
     parts = [f'<svg class="dots" viewBox="0 0 {LABEL_PX + PLOT_PX} {height}" role="img" aria-label="{escape(label)}">']

@@ -87,10 +87,10 @@ def _corpus(path: str | Path, qualities: Mapping[str, Any]) -> dict[str, Any]:
         if name in dataset.column_names
     ]
     return {
-        "name": made_by["corpus"],
+        "name": _shown(made_by["corpus"]),
         "task": made_by["task"],
         "classes": made_by["classes"],
-        "items": dataset.num_rows,
+        "count": dataset.num_rows,
         "groups": len(dataset["group"].unique()),
         "labels": _labels(dataset, made_by["classes"]),
         "left_out": made_by.get("left_out") or {},
@@ -100,6 +100,15 @@ def _corpus(path: str | Path, qualities: Mapping[str, Any]) -> dict[str, Any]:
         "code": made_by["code"],
         "versions": made_by["versions"],
     }
+
+
+def _shown(corpus: str) -> str:
+    """A corpus as the paper writes it."""
+    return {"ted": "TED", "iemocap": "IEMOCAP", "mit": "MIT"}.get(corpus, corpus)
+
+
+def _direction(source: str, corpus: str) -> str:
+    return f"{_shown(source)} → {_shown(corpus)}" if source else _shown(corpus)
 
 
 def _labels(dataset: Any, classes: Sequence[str] | None) -> str:
@@ -131,7 +140,7 @@ def _table(table: int, frame: pd.DataFrame) -> dict[str, Any]:
         cells = {row.variant: _cell(row) for row in group.itertuples()}
         rows.append(
             {
-                "corpus": f"{source} → {corpus}" if source else corpus,
+                "corpus": _direction(source, corpus),
                 "protocol": protocol,
                 "settings": settings,
                 "metric": METRICS[group["metric"].iloc[0]],
@@ -147,7 +156,7 @@ def _table(table: int, frame: pd.DataFrame) -> dict[str, Any]:
         "series": _series(frame),
         "figures": [
             {
-                "corpus": f"{source} → {corpus}" if source else corpus,
+                "corpus": _direction(source, corpus),
                 "metric": METRICS[group["metric"].iloc[0]],
                 "svg": charts.dot_plot(_plot_rows(group, variants, _series(frame)), f"Table {table}, {corpus}"),
             }
@@ -158,7 +167,12 @@ def _table(table: int, frame: pd.DataFrame) -> dict[str, Any]:
 
 def _series(frame: pd.DataFrame) -> list[str]:
     """Names of the pairs of protocol and settings in the order of their colours."""
-    return [f"{protocol}, {settings}" for protocol, settings in dict.fromkeys(zip(frame["protocol"], frame["settings"]))]
+    pairs = dict.fromkeys(zip(frame["protocol"], frame["settings"], strict=True))
+    return [_series_name(protocol, settings) for protocol, settings in pairs]
+
+
+def _series_name(protocol: str, settings: str) -> str:
+    return f"{protocol} protocol, {settings} settings"
 
 
 def _cell(row: Any) -> dict[str, Any]:
@@ -167,7 +181,8 @@ def _cell(row: Any) -> dict[str, Any]:
         cell["paper"] = number(row.paper)
     if not math.isfinite(row.mean):
         return cell
-    cell |= {"mean": number(row.mean), "interval": f"{number(row.ci_low)} to {number(row.ci_high)}", "verdict": ""}
+    interval = f"{number(row.ci_low)} to {number(row.ci_high)}" if math.isfinite(row.ci_low) else "one run"
+    cell |= {"mean": number(row.mean), "interval": interval, "verdict": ""}
     if math.isfinite(row.p):
         cell["versus"] = f"{row.difference:+.3f} against unimodal, p = {row.p:.3f}".replace("0.", ".")
         if row.p < SIGNIFICANT:
@@ -184,8 +199,8 @@ def _plot_rows(group: pd.DataFrame, variants: Sequence[str], series: Sequence[st
                 row.mean,
                 row.ci_low,
                 row.ci_high,
-                series.index(f"{row.protocol}, {row.settings}"),
-                f"{VARIANTS[variant]}, {row.protocol}, {row.settings}: {number(row.mean)}",
+                series.index(_series_name(row.protocol, row.settings)),
+                f"{VARIANTS[variant]}, {_series_name(row.protocol, row.settings)}: {number(row.mean)}",
             )
             for row in mine.itertuples()
             if math.isfinite(row.mean)
@@ -212,5 +227,5 @@ def _learning(paths: Iterable[str | Path]) -> list[dict[str, Any]]:
             drawn = charts.curves([(loss, lines[loss].tolist()) for loss in losses], name)
             if drawn:
                 plots.append({"name": name, "svg": drawn})
-        groups.append({"name": f"{corpus}, {protocol} protocol, settings {settings}", "plots": plots})
+        groups.append({"name": f"{_shown(corpus)}, {_series_name(protocol, settings)}", "plots": plots})
     return groups

