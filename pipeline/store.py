@@ -203,10 +203,23 @@ class Writer:
 def writer(path: str | Path, file_schema: pa.Schema, provenance: Mapping[str, Any]) -> Iterator[Writer]:
     """Open `path` for streaming; the file appears, whole, when the block ends, and not at all when it raises."""
     path = Path(path)
-    with atomic(path) as temporary, pq.ParquetWriter(temporary, file_schema, compression="zstd") as sink:
+    with atomic(path) as temporary, pq.ParquetWriter(temporary, file_schema, **_encoding(file_schema)) as sink:
         handle = Writer(sink, file_schema, path, dict(provenance))
         yield handle
         sink.add_key_value_metadata({"provenance": json.dumps(handle.provenance, sort_keys=True)})
+
+
+def _encoding(file_schema: pa.Schema) -> dict[str, Any]:
+    """Sound is compressed already: as it is, a reader needs half the memory that a compressed dictionary takes."""
+    as_it_is = {field.name for field in file_schema if pa.types.is_large_binary(field.type)}
+    if not as_it_is:
+        return {"compression": "zstd"}
+    others = [name for name in file_schema.names if name not in as_it_is]
+    return {
+        "compression": dict.fromkeys(others, "zstd") | dict.fromkeys(as_it_is, "none"),
+        "use_dictionary": others,
+        "write_statistics": others,
+    }
 
 
 def write(path: str | Path, table: pa.Table, kind: str, provenance: Mapping[str, Any]) -> None:

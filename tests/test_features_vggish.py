@@ -16,6 +16,7 @@ from pipeline.features.vggish_network import WINDOW_HOP_SAMPLES, WINDOW_SAMPLES,
 from pipeline.features.windows import windows
 from tests import vggish_peer
 
+pytestmark = pytest.mark.xdist_group("features_vggish")  # the weights are made once
 SIGNALS = ("ljspeech", "speechbrain", "sine_1khz")
 
 
@@ -153,6 +154,15 @@ def test_weights_from_a_tf1_checkpoint_give_the_networks_output(scratch):
     np.testing.assert_allclose(exact, reference, rtol=0, atol=1e-4)
     rounded = rows_of(extractor_with(checkpoint, scratch, precision="bfloat16"), sound)[0]
     assert cosines(rounded, reference).min() >= 0.999
+
+
+def test_a_module_exported_as_the_published_one_is_converted(scratch):
+    network = vggish_peer.keras_network(seed=300)
+    saved = vggish_peer.save_module_as_published(scratch / "hub", network)
+    sound = as_decoded(vggish_peer.waveform(3.0))
+    reference = np.asarray(vggish_peer.module(network)(sound))
+    exact = rows_of(extractor_with(saved, scratch), sound)[0]
+    np.testing.assert_allclose(exact, reference, rtol=0, atol=1e-4)
 
 
 def test_a_module_with_an_activation_at_its_end_is_recognised(scratch):

@@ -62,6 +62,46 @@ def save_module(folder: Path, seed: int = 0, final_activation: str | None = None
     return folder
 
 
+def save_module_as_published(folder: Path, network) -> Path:
+    """A SavedModel built the way that AudioSet's exporter builds the TF Hub module, with its variable names."""
+    import tensorflow as tf
+
+    values = iter(network.get_weights())
+
+    class Vggish(tf.Module):
+        def __init__(self):
+            super().__init__()
+            self._variables = []
+            signature = (tf.TensorSpec([None], tf.float32),)
+            self._function = tf.compat.v1.wrap_function(self._embeddings, signature=signature)
+
+        def _variable(self, name):
+            self._variables.append(tf.Variable(next(values), name=name))
+            return self._variables[-1]
+
+        def _embeddings(self, waveform):
+            spectrum = tf.abs(tf.signal.stft(waveform, 400, 160, 512))
+            mel = tf.signal.linear_to_mel_weight_matrix(64, 257, 16_000, 125.0, 7500.0)
+            x = tf.signal.frame(tf.math.log(tf.matmul(spectrum, mel) + 0.01), 96, 96, axis=0)[..., tf.newaxis]
+            for index, scope in enumerate(SCOPES):
+                x = tf.nn.conv2d(x, self._variable(f"vggish/{scope}/weights"), 1, "SAME")
+                x = tf.nn.relu(x + self._variable(f"vggish/{scope}/biases"))
+                x = tf.nn.max_pool2d(x, 2, 2, "SAME") if index in (0, 1, 3, 5) else x
+            x = tf.reshape(x, [-1, 6 * 4 * 512])
+            for scope in LINEAR_SCOPES:
+                x = tf.matmul(x, self._variable(f"vggish/{scope}/weights"))
+                x = x + self._variable(f"vggish/{scope}/biases")
+                x = x if scope == "fc2" else tf.nn.relu(x)
+            return x
+
+        @tf.function(input_signature=(tf.TensorSpec([None], tf.float32),))
+        def __call__(self, waveform):
+            return self._function(waveform)
+
+    tf.saved_model.save(Vggish(), str(folder))
+    return folder
+
+
 def save_checkpoint(path: Path, network) -> Path:
     """The network's weights as a TF1 checkpoint, under the names of AudioSet's vggish_model.ckpt."""
     import tensorflow as tf

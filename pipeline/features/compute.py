@@ -82,6 +82,7 @@ def place(
     import torch
 
     network = network.eval().requires_grad_(False).to(plan.device, memory_format=torch.channels_last)
+    torch.backends.cudnn.allow_tf32 = False  # float32 means float32 on a GPU too
     if plan.precision == "float32":
         return network, "float32", None
     small = copy.deepcopy(network).to(torch.bfloat16)

@@ -6,6 +6,7 @@ its neighbours. Memory is bounded by a queue and by the number of items in work,
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 from collections.abc import Iterable, Iterator
@@ -18,7 +19,7 @@ from pipeline.features import compute
 from pipeline.features.extractor import Extractor, Item, NoRows, Unit
 from pipeline.progress import log
 
-READERS = 2
+READERS = max(2, min(4, (os.cpu_count() or 2) // 2))
 QUEUE_MESSAGES = 16
 MESSAGE_UNITS = 16
 
@@ -191,6 +192,7 @@ class _Readers:
                     return
                 item_id = item.item_id
                 self._read_item(number, item)
+                item = None  # its sound is not held while the next one is read
             except _Stopped:
                 return
             except BaseException as error:  # it is raised again in the main thread

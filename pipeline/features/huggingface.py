@@ -59,6 +59,9 @@ def load(loader: Callable[..., Loaded], model: str, revision: str | None, **opti
 
     Raises UserError where the model is neither here nor to be had, with which files to put where.
     """
+    import transformers
+
+    transformers.logging.disable_progress_bar()  # of reading a file that is here: it fills logs with nothing
     folder = folder_of(model)
     if folder is not None:
         try:
