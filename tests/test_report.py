@@ -30,9 +30,9 @@ def make_page(folder, untrained):
         [
             {
                 **dict.fromkeys(tables.COLUMNS),
-                **{"table": 1, "corpus": "ted", "modality": "lexical", "settings": "paper", "metric": "macro_f1"},
-                **{"variant": variant, "protocol": protocol, "mean": mean, "ci_low": low, "ci_high": high},
-                **{"paper": paper, "runs": 10, "p": p, "difference": 0.013 if p else None},
+                "table": 1, "corpus": "ted", "modality": "lexical", "settings": "paper", "metric": "macro_f1",
+                "variant": variant, "protocol": protocol, "mean": mean, "ci_low": low, "ci_high": high,
+                "paper": paper, "runs": 10, "p": p, "difference": 0.013 if p else None,
             }
             for variant, protocol, mean, low, high, paper, p in ROWS
         ]
@@ -126,10 +126,10 @@ def test_it_opens_in_a_browser_without_an_error(page, tmp_path):
         pytest.skip("no chromium or chrome on the PATH")
     path = tmp_path / "index.html"
     path.write_text(page)
-    options = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-sync"
+    options = f"--user-data-dir={tmp_path}/profile --enable-logging=stderr --dump-dom --headless"
+    options += " --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-sync"
     opened = subprocess.run(
-        [browser, *options.split(), "--enable-logging=stderr", "--dump-dom", f"--user-data-dir={tmp_path}/profile"]
-        + [path.as_uri()],
+        [browser, *options.split(), path.as_uri()],
         capture_output=True,
         text=True,
         timeout=120,

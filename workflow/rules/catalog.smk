@@ -8,17 +8,21 @@ def get_corpus_settings(corpus):
     return settings | ({"judgenet": CONFIG["judgenet"]} if is_published(corpus) else {})
 
 
-def get_annotation_files(wildcards):
+def get_annotation_files(corpus):
     """The files that a catalog is read from."""
     try:
-        return steps.annotation_files(wildcards.corpus, get_corpus_settings(wildcards.corpus))
+        return steps.annotation_files(corpus, get_corpus_settings(corpus))
     except UserError as error:
         raise WorkflowError(str(error)) from None
 
 
+# Asked for at once, so that a missing corpus is told before anything runs, and in one line.
+ANNOTATIONS = {corpus: get_annotation_files(corpus) for corpus in CORPORA}
+
+
 rule catalog:
     input:
-        get_annotation_files,
+        lambda wildcards: ANNOTATIONS[wildcards.corpus],
     output:
         catalog=RESULTS + "/{corpus}/catalog.parquet",
     log:
@@ -45,7 +49,7 @@ rule catalog:
 
 rule published:
     input:
-        get_annotation_files,
+        lambda wildcards: ANNOTATIONS[wildcards.corpus],
     output:
         catalog=RESULTS + "/{corpus}/catalog.parquet",
         dataset=RESULTS + "/{corpus}/dataset.parquet",

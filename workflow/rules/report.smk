@@ -7,7 +7,7 @@ def get_report_file():
 
 rule report_page:
     input:
-        tables=get_table_files(),
+        tables=[path for path in get_table_files() if path.endswith(".csv")],
         curves=get_curve_files(),
         datasets=get_dataset_files(),
         quality=get_quality_files(),
