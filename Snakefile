@@ -3,6 +3,12 @@ from snakemake.utils import min_version
 min_version("9.0")
 
 
+if "corpora" not in config:
+
+    # Only where no other is named: Snakemake would merge it under the one on the command line.
+    configfile: f"{workflow.basedir}/config/demo.yaml"
+
+
 include: "workflow/rules/common.smk"
 include: "workflow/rules/catalog.smk"
 include: "workflow/rules/media.smk"

@@ -97,7 +97,7 @@ def test_features_of_an_item_that_the_catalog_lacks_are_refused(tmp_path):
 
 def test_two_files_with_the_same_item_are_refused(tmp_path):
     paths = [features_file(tmp_path / name, [("a", 0, [1, 2])]) for name in "fg"]
-    with pytest.raises(UserError, match="item 'a' has rows in .*f too"):
+    with pytest.raises(UserError, match=r"item .a. has rows in .*f too"):
         dataset.pool(paths)
 
 

@@ -30,9 +30,20 @@ def make_page(folder, untrained):
         [
             {
                 **dict.fromkeys(tables.COLUMNS),
-                "table": 1, "corpus": "ted", "modality": "lexical", "settings": "paper", "metric": "macro_f1",
-                "variant": variant, "protocol": protocol, "mean": mean, "ci_low": low, "ci_high": high,
-                "paper": paper, "runs": 10, "p": p, "difference": 0.013 if p else None,
+                "table": 1,
+                "corpus": "ted",
+                "modality": "lexical",
+                "settings": "paper",
+                "metric": "macro_f1",
+                "variant": variant,
+                "protocol": protocol,
+                "mean": mean,
+                "ci_low": low,
+                "ci_high": high,
+                "paper": paper,
+                "runs": 10,
+                "p": p,
+                "difference": 0.013 if p else None,
             }
             for variant, protocol, mean, low, high, paper, p in ROWS
         ]

@@ -1,34 +1,15 @@
 """Catalogs: one row an item, whatever the corpus. What is particular to a corpus is in pipeline/corpora/."""
 
 
-def get_corpus_settings(corpus):
-    """The settings of a corpus that its catalog depends on."""
-    elsewhere = ("shards", "proxy", "launcher")
-    settings = {key: value for key, value in CORPORA[corpus].items() if key not in elsewhere}
-    return settings | ({"judgenet": CONFIG["judgenet"]} if is_published(corpus) else {})
-
-
-def get_annotation_files(corpus):
-    """The files that a catalog is read from."""
-    try:
-        return steps.annotation_files(corpus, get_corpus_settings(corpus))
-    except UserError as error:
-        raise WorkflowError(str(error)) from None
-
-
-# Asked for at once, so that a missing corpus is told before anything runs, and in one line.
-ANNOTATIONS = {corpus: get_annotation_files(corpus) for corpus in CORPORA}
-
-
 rule catalog:
     input:
         lambda wildcards: ANNOTATIONS[wildcards.corpus],
     output:
-        catalog=RESULTS + "/{corpus}/catalog.parquet",
+        catalog=f"{RESULTS}/{{corpus}}/catalog.parquet",
     log:
-        RESULTS + "/logs/{corpus}/catalog.log",
+        f"{RESULTS}/logs/{{corpus}}/catalog.log",
     benchmark:
-        RESULTS + "/benchmarks/{corpus}/catalog.tsv"
+        f"{RESULTS}/benchmarks/{{corpus}}/catalog.tsv"
     wildcard_constraints:
         corpus=RAW,
     conda:
@@ -44,20 +25,20 @@ rule catalog:
     message:
         "{wildcards.corpus}: reading the corpus into a catalog"
     shell:
-        "{PYTHON} -m pipeline catalog {wildcards.corpus} --settings {params.settings} --output {output.catalog} 2>&1 | tee {log}"
+        "python -m pipeline catalog {wildcards.corpus} --settings {params.settings} --output {output.catalog} 2>&1 | tee {log}"
 
 
 rule published:
     input:
         lambda wildcards: ANNOTATIONS[wildcards.corpus],
     output:
-        catalog=RESULTS + "/{corpus}/catalog.parquet",
-        dataset=RESULTS + "/{corpus}/dataset.parquet",
-        quality=RESULTS + "/{corpus}/quality.parquet",
+        catalog=f"{RESULTS}/{{corpus}}/catalog.parquet",
+        dataset=f"{RESULTS}/{{corpus}}/dataset.parquet",
+        quality=f"{RESULTS}/{{corpus}}/quality.parquet",
     log:
-        RESULTS + "/logs/{corpus}/published.log",
+        f"{RESULTS}/logs/{{corpus}}/published.log",
     benchmark:
-        RESULTS + "/benchmarks/{corpus}/published.tsv"
+        f"{RESULTS}/benchmarks/{{corpus}}/published.tsv"
     wildcard_constraints:
         corpus=PUBLISHED,
     conda:
@@ -73,5 +54,5 @@ rule published:
     message:
         "{wildcards.corpus}: reading the authors' published features"
     shell:
-        "{PYTHON} -m pipeline published {wildcards.corpus} --settings {params.settings} --catalog {output.catalog}"
+        "python -m pipeline published {wildcards.corpus} --settings {params.settings} --catalog {output.catalog}"
         " --dataset {output.dataset} --quality {output.quality} 2>&1 | tee {log}"

@@ -20,8 +20,6 @@ from pipeline.fingerprint import fingerprint
 
 def get_config():
     """The configuration with its defaults, or an error that names the wrong key."""
-    if "corpora" not in config:
-        raise WorkflowError("no corpora are configured: name a file with --configfile, for example config/demo.yaml")
     try:
         checked = validated(config, f"{workflow.basedir}/workflow/schemas/config.schema.yaml")
         for modality, settings in checked["features"].items():
@@ -35,12 +33,10 @@ CONFIG = get_config()
 RESULTS = CONFIG["results"]
 CORPORA = CONFIG["corpora"]
 
-# The interpreter that runs Snakemake, so that no virtual environment needs to be active; with --sdm conda, conda's.
-PYTHON = (
-    "python"
-    if DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
-    else shlex.quote(sys.executable)
-)
+# `python` in a rule is the interpreter that runs Snakemake, so that no virtual environment needs to be active; it stands
+# in no param, so that another environment recomputes nothing. With --sdm conda it is the one of environment.yml.
+if DeploymentMethod.CONDA not in workflow.deployment_settings.deployment_method:
+    shell.prefix(f"export PATH={shlex.quote(os.path.dirname(sys.executable))}:$PATH; ")
 ENVIRONMENT = f"{workflow.basedir}/environment.yml"
 
 
@@ -107,3 +103,82 @@ def get_dataset_files():
 
 def get_quality_files():
     return expand(f"{RESULTS}/{{corpus}}/quality.parquet", corpus=CORPORA)
+
+
+def get_corpus_settings(corpus):
+    """The settings of a corpus that its catalog depends on."""
+    elsewhere = ("shards", "proxy", "launcher")
+    settings = {key: value for key, value in CORPORA[corpus].items() if key not in elsewhere}
+    return settings | ({"judgenet": CONFIG["judgenet"]} if is_published(corpus) else {})
+
+
+def get_annotation_files(corpus):
+    """The files that a catalog is read from."""
+    try:
+        return steps.annotation_files(corpus, get_corpus_settings(corpus))
+    except UserError as error:
+        raise WorkflowError(str(error)) from None
+
+
+# Asked for at once, so that a missing corpus is told before anything runs, and in one line.
+ANNOTATIONS = {corpus: get_annotation_files(corpus) for corpus in CORPORA}
+
+
+def get_media_settings(corpus):
+    return {key: CORPORA[corpus][key] for key in ("proxy",) if CORPORA[corpus].get(key)}
+
+
+def get_launcher(wildcards):
+    """What the download runs inside of, where the corpus names a program for that."""
+    launcher = CORPORA[wildcards.corpus].get("launcher")
+    return f"{shlex.quote(launcher)} -- python" if launcher else ""
+
+
+def get_attempt(wildcards):
+    """Grows after a run in which an item failed for a passing cause, so that the next call tries it again."""
+    return steps.next_attempt(f"{RESULTS}/{wildcards.corpus}/media/{wildcards.shard}.parquet")
+
+
+def get_extractor(modality):
+    """The extractor's settings; how its rows are pooled later is no concern of theirs."""
+    settings = CONFIG["features"][modality]
+    return get_settings(**{key: value for key, value in settings.items() if key != "pooling"})
+
+
+def get_weights(wildcards):
+    """The converted weights of an extractor that needs some."""
+    if bundle.needs_weights_file(wildcards.modality, CONFIG["features"][wildcards.modality]):
+        return f"{RESULTS}/weights/{wildcards.modality}.safetensors"
+    return []
+
+
+def get_media(wildcards):
+    """The shard's sound, for the modality that listens."""
+    if wildcards.modality != "acoustic":
+        return []
+    return f"{RESULTS}/{wildcards.corpus}/media/{wildcards.shard}.parquet"
+
+
+def get_raw_video_state(wildcards):
+    """Changes when a film does: the visual features read the films where they lie."""
+    if wildcards.modality != "visual":
+        return None
+    return steps.state_of_raw_files(wildcards.corpus, CORPORA[wildcards.corpus])
+
+
+def get_pooling(corpus):
+    """How the rows of an item become one vector, for the modalities that offer a choice."""
+    return {
+        modality: {"pooling": CONFIG["features"][modality]["pooling"]}
+        for modality in get_modalities(corpus)
+        if "pooling" in CONFIG["features"][modality]
+    }
+
+
+def get_features_by_modality(wildcards):
+    corpus = wildcards.corpus
+    return {modality: get_feature_files(corpus, modality) for modality in get_modalities(corpus)}
+
+
+def get_report_file():
+    return f"{RESULTS}/report/index.html"

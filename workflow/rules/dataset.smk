@@ -1,32 +1,18 @@
 """Datasets: the features of a corpus pooled over time and joined by item_id."""
 
 
-def get_pooling(corpus):
-    """How the rows of an item become one vector, for the modalities that offer a choice."""
-    return {
-        modality: {"pooling": CONFIG["features"][modality]["pooling"]}
-        for modality in get_modalities(corpus)
-        if "pooling" in CONFIG["features"][modality]
-    }
-
-
-def get_features_by_modality(wildcards):
-    corpus = wildcards.corpus
-    return {modality: get_feature_files(corpus, modality) for modality in get_modalities(corpus)}
-
-
 rule dataset:
     input:
         unpack(get_features_by_modality),
-        catalog=RESULTS + "/{corpus}/catalog.parquet",
+        catalog=f"{RESULTS}/{{corpus}}/catalog.parquet",
         media=lambda wildcards: get_media_files(wildcards.corpus),
     output:
-        dataset=RESULTS + "/{corpus}/dataset.parquet",
-        quality=RESULTS + "/{corpus}/quality.parquet",
+        dataset=f"{RESULTS}/{{corpus}}/dataset.parquet",
+        quality=f"{RESULTS}/{{corpus}}/quality.parquet",
     log:
-        RESULTS + "/logs/{corpus}/dataset.log",
+        f"{RESULTS}/logs/{{corpus}}/dataset.log",
     benchmark:
-        RESULTS + "/benchmarks/{corpus}/dataset.tsv"
+        f"{RESULTS}/benchmarks/{{corpus}}/dataset.tsv"
     wildcard_constraints:
         corpus=RAW,
     conda:
@@ -46,5 +32,5 @@ rule dataset:
     message:
         "{wildcards.corpus}: joining the features by item"
     shell:
-        "{PYTHON} -m pipeline dataset {wildcards.corpus} --catalog {input.catalog} {params.media} {params.features}"
+        "python -m pipeline dataset {wildcards.corpus} --catalog {input.catalog} {params.media} {params.features}"
         " --settings {params.settings} --dataset {output.dataset} --quality {output.quality} 2>&1 | tee {log}"

@@ -1,40 +1,13 @@
 """Features: rows of an embedding for each frame, window or text chunk of an item."""
 
 
-def get_extractor(modality):
-    """The extractor's settings; how its rows are pooled later is no concern of theirs."""
-    settings = CONFIG["features"][modality]
-    return get_settings(**{key: value for key, value in settings.items() if key != "pooling"})
-
-
-def get_weights(wildcards):
-    """The converted weights of an extractor that needs some."""
-    if bundle.needs_weights_file(wildcards.modality, CONFIG["features"][wildcards.modality]):
-        return f"{RESULTS}/weights/{wildcards.modality}.safetensors"
-    return []
-
-
-def get_media(wildcards):
-    """The shard's sound, for the modality that listens."""
-    if wildcards.modality != "acoustic":
-        return []
-    return f"{RESULTS}/{wildcards.corpus}/media/{wildcards.shard}.parquet"
-
-
-def get_raw_video_state(wildcards):
-    """Changes when a film does: the visual features read the films where they lie."""
-    if wildcards.modality != "visual":
-        return None
-    return steps.state_of_raw_files(wildcards.corpus, CORPORA[wildcards.corpus])
-
-
 rule weights:
     output:
-        weights=RESULTS + "/weights/{modality}.safetensors",
+        weights=f"{RESULTS}/weights/{{modality}}.safetensors",
     log:
-        RESULTS + "/logs/weights/{modality}.log",
+        f"{RESULTS}/logs/weights/{{modality}}.log",
     benchmark:
-        RESULTS + "/benchmarks/weights/{modality}.tsv"
+        f"{RESULTS}/benchmarks/weights/{{modality}}.tsv"
     conda:
         ENVIRONMENT
     threads: 1
@@ -47,20 +20,20 @@ rule weights:
     message:
         "converting the weights of the {wildcards.modality} extractor"
     shell:
-        "{PYTHON} -m pipeline weights {wildcards.modality} --settings {params.settings} --output {output.weights} 2>&1 | tee {log}"
+        "python -m pipeline weights {wildcards.modality} --settings {params.settings} --output {output.weights} 2>&1 | tee {log}"
 
 
 rule features_shard:
     input:
-        catalog=RESULTS + "/{corpus}/catalog.parquet",
+        catalog=f"{RESULTS}/{{corpus}}/catalog.parquet",
         media=get_media,
         weights=get_weights,
     output:
-        features=update(RESULTS + "/{corpus}/features/{modality}/{shard}.parquet"),
+        features=update(f"{RESULTS}/{{corpus}}/features/{{modality}}/{{shard}}.parquet"),
     log:
-        RESULTS + "/logs/{corpus}/features/{modality}/{shard}.log",
+        f"{RESULTS}/logs/{{corpus}}/features/{{modality}}/{{shard}}.log",
     benchmark:
-        RESULTS + "/benchmarks/{corpus}/features/{modality}/{shard}.tsv"
+        f"{RESULTS}/benchmarks/{{corpus}}/features/{{modality}}/{{shard}}.tsv"
     wildcard_constraints:
         corpus=RAW,
     conda:
@@ -79,5 +52,5 @@ rule features_shard:
     message:
         "{wildcards.corpus}: {wildcards.modality} features of shard {wildcards.shard}"
     shell:
-        "{PYTHON} -m pipeline features {wildcards.modality} --catalog {input.catalog} {params.media} {params.weights}"
+        "python -m pipeline features {wildcards.modality} --catalog {input.catalog} {params.media} {params.weights}"
         " --shard {wildcards.shard}/{params.shards} --settings {params.settings} --output {output.features} 2>&1 | tee {log}"

@@ -1,23 +1,19 @@
 """The report: one page with the tables, the corpora they rest on, and how the networks learned."""
 
 
-def get_report_file():
-    return f"{RESULTS}/report/index.html"
-
-
 rule report_page:
     input:
         tables=[path for path in get_table_files() if path.endswith(".csv")],
         curves=get_curve_files(),
         datasets=get_dataset_files(),
         quality=get_quality_files(),
-        template=workflow.basedir + "/model/templates/report.html.j2",
+        template=f"{workflow.basedir}/model/templates/report.html.j2",
     output:
-        page=RESULTS + "/report/index.html",
+        page=f"{RESULTS}/report/index.html",
     log:
-        RESULTS + "/logs/report.log",
+        f"{RESULTS}/logs/report.log",
     benchmark:
-        RESULTS + "/benchmarks/report.tsv"
+        f"{RESULTS}/benchmarks/report.tsv"
     conda:
         ENVIRONMENT
     threads: 1
@@ -29,5 +25,5 @@ rule report_page:
     message:
         "the report: {output.page}"
     shell:
-        "{PYTHON} -m model report --tables {input.tables} --curves {input.curves} --datasets {input.datasets}"
+        "python -m model report --tables {input.tables} --curves {input.curves} --datasets {input.datasets}"
         " --quality {input.quality} --output {output.page} 2>&1 | tee {log}"
