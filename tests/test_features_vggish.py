@@ -14,6 +14,7 @@ from pipeline.features import bundle, vggish
 from pipeline.features.extractor import Item, NoRows
 from pipeline.features.vggish_network import WINDOW_HOP_SAMPLES, WINDOW_SAMPLES, FrontEnd, Postprocessor
 from pipeline.features.windows import windows
+from pipeline.features.winograd import WinogradConvolution
 from tests import vggish_peer
 
 pytestmark = pytest.mark.xdist_group("features_vggish")  # the weights are made once
@@ -239,6 +240,54 @@ def test_a_window_has_the_same_row_in_every_batch(untrained_folder, precision):
     for count in (1, 3, 9):
         np.testing.assert_array_equal(extractor.run(units[:count])["embedding"], together[:count])
         np.testing.assert_array_equal(extractor.run(units[-count:])["embedding"], together[-count:])
+
+
+@pytest.mark.parametrize("pools", [False, True])
+def test_winograds_way_equals_the_plain_convolution(pools):
+    torch.manual_seed(0)
+    convolution = torch.nn.Conv2d(32, 48, 3, padding=1)
+    pictures = torch.randn(3, 32, 12, 8).contiguous(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        expected = convolution(pictures)
+        expected = torch.nn.functional.max_pool2d(expected, 2) if pools else expected
+        ours = WinogradConvolution(convolution, pools)(pictures)
+    assert ours.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(ours, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("amx", [True, False])
+def test_bfloat16_is_near_float32_by_either_way_and_the_bundle_says_which(untrained_folder, monkeypatch, amx):
+    from pipeline.features import compute
+
+    monkeypatch.setattr(compute, "cpu_flags", lambda: frozenset({"amx_bf16"} if amx else {"avx512_bf16"}))
+    extractor = extractor_with("untrained", untrained_folder, precision="auto")
+    described = extractor.bundle
+    assert (described.precision, described.method) == ("bfloat16", "plain" if amx else "Winograd convolutions")
+    assert described.bfloat16_cosine >= 0.999
+    sound = vggish_peer.waveform(6.0)
+    exact = rows_of(extractor_with("untrained", untrained_folder), sound)[0]
+    assert cosines(rows_of(extractor, sound)[0], exact).min() >= 0.999
+
+
+def test_a_network_that_bfloat16_would_spoil_stays_in_float32():
+    from pipeline.features import compute
+
+    class Fragile(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.full((1,), 1000.0))
+
+        def forward(self, x):
+            return (x.to(self.weight.dtype) + self.weight).float() - 1000.0
+
+    probe = torch.randn(4, 16, generator=torch.Generator().manual_seed(0))
+    asked, chosen = (
+        compute.place(Fragile(), compute.Plan("cpu", "bfloat16", asked), probe, lambda network, x: network(x))
+        for asked in (True, False)
+    )
+    assert (asked.precision, chosen.precision) == ("bfloat16", "float32")
+    assert asked.cosine < 0.999
+    assert chosen.cosine is None
 
 
 def test_a_file_that_holds_no_weights_is_an_error_that_names_it(scratch):

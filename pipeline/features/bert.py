@@ -90,9 +90,10 @@ class TextEncoder(Extractor):
         self._device = plan.device
         probe = [np.array(tokenizer(text)["input_ids"][: self.max_tokens], dtype=np.int64) for text in PROBE]
         width = network.config.hidden_size
-        self._network, precision, cosine = compute.place(
+        placed = compute.place(
             network, plan, probe, lambda network, ids: self._encode(network, ids, max(map(len, ids)))
         )
+        self._network = placed.network
         self.bundle = Bundle(
             name="bert",
             modality="lexical",
@@ -104,8 +105,9 @@ class TextEncoder(Extractor):
             preprocessing=f"{type(tokenizer).__name__}, chunks of {self.max_tokens} tokens, overlap {self._overlap}",
             widths={"embedding": width, "embedding_mean": width},
             device=plan.device,
-            precision=precision,
-            bfloat16_cosine=cosine,
+            precision=placed.precision,
+            bfloat16_cosine=placed.cosine,
+            method=placed.method,
         )
 
     def units(self, item: Item) -> Generator[Unit, None, str | None]:

@@ -68,7 +68,8 @@ class Bundle:
     widths: dict[str, int]
     device: str
     precision: str
-    bfloat16_cosine: float | None
+    bfloat16_cosine: float | None = None
+    method: str = "plain"
 
     def as_dict(self) -> dict[str, Any]:
         """For the provenance."""

@@ -92,7 +92,8 @@ class FaceEncoder(Extractor):
             torch.rand(8, 3, 14, 14, generator=generator), size=(self.image_size,) * 2, mode="bilinear"
         )
         probe = self._normalised((probe * 255).to(plan.device))
-        self._network, precision, cosine = compute.place(network, plan, probe, _vectors)
+        placed = compute.place(network, plan, probe, _vectors)
+        self._network = placed.network
         with torch.inference_mode():
             width = _vectors(self._network, probe).shape[1]
         untrained = settings.model == UNTRAINED
@@ -109,8 +110,9 @@ class FaceEncoder(Extractor):
             preprocessing=f"largest face of {CASCADE}, margin {settings.margin:g}, {self.image_size} pixels square",
             widths={"embedding": width},
             device=plan.device,
-            precision=precision,
-            bfloat16_cosine=cosine,
+            precision=placed.precision,
+            bfloat16_cosine=placed.cosine,
+            method=placed.method,
         )
 
     def units(self, item: Item) -> Generator[Unit, None, str | None]:

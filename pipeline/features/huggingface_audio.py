@@ -70,7 +70,8 @@ class AudioEncoder(Extractor):
         self._device = plan.device
         generator = torch.Generator().manual_seed(0)
         probe = torch.randn(2, SAMPLE_RATE_HZ, generator=generator).cumsum(1)
-        self._network, precision, cosine = compute.place(network, plan, _normalised(probe).to(plan.device), _vectors)
+        placed = compute.place(network, plan, _normalised(probe).to(plan.device), _vectors)
+        self._network = placed.network
         self.bundle = Bundle(
             name="huggingface_audio",
             modality="acoustic",
@@ -82,8 +83,9 @@ class AudioEncoder(Extractor):
             preprocessing=f"windows of {self._window / SAMPLE_RATE_HZ:g} s, mean 0 and variance 1; mean over frames",
             widths={"embedding": network.config.hidden_size},
             device=plan.device,
-            precision=precision,
-            bfloat16_cosine=cosine,
+            precision=placed.precision,
+            bfloat16_cosine=placed.cosine,
+            method=placed.method,
         )
 
     def units(self, item: Item) -> Generator[Unit, None, str | None]:

@@ -82,7 +82,7 @@ class Vggish(Extractor):
 
     def __init__(self, settings: Settings, network, metadata: dict[str, str], plan: Plan):
         from pipeline.features import compute
-        from pipeline.features.vggish_network import SAMPLE_RATE_HZ, WIDTH, WINDOW_SAMPLES, FrontEnd
+        from pipeline.features.vggish_network import SAMPLE_RATE_HZ, WIDTH, WINDOW_SAMPLES, FrontEnd, with_winograd
 
         self.batch_size = settings.batch_windows * WINDOW_SAMPLES
         self._device = plan.device
@@ -91,7 +91,11 @@ class Vggish(Extractor):
         if settings.output != "raw":
             self._postprocessor = read_postprocessor(Path(settings.pca or ""))
         probe = self._front_end(_probe(WINDOW_SAMPLES).to(plan.device))
-        self._network, precision, cosine = compute.place(network, plan, probe, lambda network, x: network(x))
+        # Where products are dear; AMX and GPUs make them cheaper than the sums that would replace them.
+        winograd = plan.device == "cpu" and "amx_bf16" not in compute.cpu_flags()
+        quick = ("Winograd convolutions", with_winograd) if winograd else None
+        placed = compute.place(network, plan, probe, lambda network, x: network(x), quick)
+        self._network = placed.network
         self.bundle = Bundle(
             name="vggish",
             modality="acoustic",
@@ -103,8 +107,9 @@ class Vggish(Extractor):
             preprocessing=f"AudioSet log-mel, 96 frames of 25 ms every 10 ms, 64 bands; output {settings.output}",
             widths={"embedding": WIDTH},
             device=plan.device,
-            precision=precision,
-            bfloat16_cosine=cosine,
+            precision=placed.precision,
+            bfloat16_cosine=placed.cosine,
+            method=placed.method,
         )
 
     def units(self, item: Item) -> Generator[Unit, None, str | None]:

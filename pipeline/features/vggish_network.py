@@ -6,12 +6,15 @@ published with it (github.com/tensorflow/models, research/audioset/vggish).
 
 from __future__ import annotations
 
+import copy
 import math
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
+
+from pipeline.features.winograd import WinogradConvolution
 
 SAMPLE_RATE_HZ = 16_000
 FRAME_SAMPLES = 400  # 25 ms
@@ -97,7 +100,7 @@ class Network(nn.Module):
         x = x.contiguous(memory_format=torch.channels_last)
         for index, convolution in enumerate(self.convolutions):
             x = convolution(x)
-            if index in POOLED_AFTER:
+            if index in POOLED_AFTER and not getattr(convolution, "pools", False):
                 x = functional.max_pool2d(x, 2)
             x = functional.relu_(x)  # after pooling it gives the same and has a quarter of the work
         return x.permute(0, 2, 3, 1).flatten(1)  # (n, 512, 6, 4) -> (n, 12288), in TensorFlow's order
@@ -128,6 +131,15 @@ def _on_meta(final_relu: bool = False) -> Network:
     """The architecture without memory for weights that are loaded next anyway."""
     with torch.device("meta"):
         return Network(final_relu)
+
+
+def with_winograd(network: Network) -> Network:
+    """A copy in bfloat16 whose wide convolutions take Winograd's way (the first two are too narrow to gain by it)."""
+    quick = copy.deepcopy(network).to(torch.bfloat16)
+    for index in range(2, len(CONVOLUTIONS)):
+        convolution = WinogradConvolution(network.convolutions[index], pools=index in POOLED_AFTER)
+        quick.convolutions[index] = convolution.to(torch.bfloat16)
+    return quick
 
 
 class Postprocessor:
