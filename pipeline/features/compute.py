@@ -110,10 +110,15 @@ def place(
 
 
 def as_bfloat16(network: torch.nn.Module) -> torch.nn.Module:
-    """A copy of the network in bfloat16."""
+    """A copy of the network in bfloat16, made without a second one in float32 on the way."""
     import torch
 
-    return copy.deepcopy(network).to(torch.bfloat16)
+    lowered: dict[int, torch.Tensor] = {}
+    for parameter in network.parameters():
+        lowered[id(parameter)] = torch.nn.Parameter(parameter.to(torch.bfloat16), requires_grad=False)
+    for buffer in network.buffers():
+        lowered[id(buffer)] = buffer.to(torch.bfloat16) if buffer.is_floating_point() else buffer
+    return copy.deepcopy(network, lowered)
 
 
 def dtype_of(network: torch.nn.Module) -> torch.dtype:

@@ -6,7 +6,6 @@ published with it (github.com/tensorflow/models, research/audioset/vggish).
 
 from __future__ import annotations
 
-import copy
 import math
 
 import numpy as np
@@ -14,6 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from pipeline.features.compute import as_bfloat16
 from pipeline.features.winograd import WinogradConvolution
 
 SAMPLE_RATE_HZ = 16_000
@@ -135,7 +135,7 @@ def _on_meta(final_relu: bool = False) -> Network:
 
 def with_winograd(network: Network) -> Network:
     """A copy in bfloat16 whose wide convolutions take Winograd's way (the first two are too narrow to gain by it)."""
-    quick = copy.deepcopy(network).to(torch.bfloat16)
+    quick = as_bfloat16(network)
     for index in range(2, len(CONVOLUTIONS)):
         convolution = WinogradConvolution(network.convolutions[index], pools=index in POOLED_AFTER)
         quick.convolutions[index] = convolution.to(torch.bfloat16)
