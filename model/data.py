@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from model.networks import Noise
 from model.seeds import seed_of
 from pipeline import store
 from pipeline.errors import UserError
@@ -129,18 +130,18 @@ class Batch:
 
     def __init__(self, stack: "Stack", index: Tensor):
         self._stack, self.index = stack, index
-        self._gathered: dict[Any, Tensor] = {}
+        self._rows: Tensor | None = None
 
-    def features(self, modalities: tuple[str, ...]) -> Tensor:
-        """The standardised features of these modalities, concatenated: (R, B, widths)."""
-        stack = self._stack
-        if stack.modalities not in self._gathered:
-            self._gathered[stack.modalities] = _rows(stack.inputs, self.index)
-        return self._gathered[stack.modalities][..., stack.columns(modalities)]
+    def features(self, modalities: tuple[str, ...], noise: Noise | None = None) -> Tensor:
+        """The features of these modalities, prepared and concatenated: (R, B, widths); with `noise`, some dropped."""
+        if self._rows is None:
+            self._rows = _rows(self._stack.inputs, self.index)
+        features = self._rows[..., self._stack.columns(modalities)]
+        return features if noise is None else noise.features(features, "-".join(modalities))
 
     def target(self) -> Tensor:
         """Class indices (long) or values (float), (R, B)."""
-        return self._stack.corpus_target[self.index % self._stack.items]
+        return self._stack.target.view(-1)[self.index]
 
     def frozen(self, name: str) -> Tensor:
         """What a frozen network made of these items, (R, B, width); see `Stack.freeze`."""
@@ -155,8 +156,8 @@ def _rows(table: Tensor, index: Tensor) -> Tensor:
 class Stack:
     """The runs of one training, side by side.
 
-    `inputs` (R * N, F) holds every item's features as each run sees them: standardised by the mean and the deviation of
-    that run's training items (`normalize: standard`) or as they are (`normalize: none`).
+    `inputs` (R * N, F) holds every item's features, and `target` (R, N) its target, as each run sees them: prepared
+    with the statistics of that run's training items.
     """
 
     def __init__(
@@ -172,18 +173,30 @@ class Stack:
         self.plan, self.device = plan, device
         self.items = len(corpus.item_ids)
         self.runs = [split.run for split in splits]
-        self.corpus_target = corpus.target.to(device)
         self.frozen: dict[str, Tensor] = {}
-        raw = torch.cat([corpus.features[modality] for modality in modalities], dim=1)  # (N, F)
-        if settings["normalize"] == "standard":
-            moments = [moments_of(raw[split.train]) for split in splits]
-            self.mean = torch.stack([mean for mean, _ in moments]).unsqueeze(1).to(device)  # (R, 1, F)
-            self.scale = torch.stack([scale for _, scale in moments]).unsqueeze(1).to(device)
+        raw = {modality: corpus.features[modality].to(device) for modality in modalities}
+        train = [torch.from_numpy(split.train).to(device) for split in splits]
+        self.preparation = {
+            modality: Preparation.of([rows[items] for items in train], settings, modality)
+            for modality, rows in raw.items()
+        }
+        prepared = [self.preparation[modality](rows) for modality, rows in raw.items()]  # each (R, N, width)
+        self.inputs = torch.cat(prepared, -1).view(-1, sum(rows.shape[-1] for rows in prepared))
+        target = corpus.target.to(device)
+        self.unit = torch.ones(len(splits), device=device)
+        self.zero = torch.zeros(len(splits), device=device)
+        if settings["normalize_target"] and corpus.task == REGRESSION:
+            self.zero, self.unit = (torch.stack(m) for m in zip(*(_moments(target[i]) for i in train), strict=True))
+            self.target = (target - self.zero.unsqueeze(1)) / self.unit.unsqueeze(1)
         else:
-            self.mean = torch.zeros(len(splits), 1, raw.shape[1], device=device)
-            self.scale = torch.ones(len(splits), 1, raw.shape[1], device=device)
-        self.inputs = ((raw.to(device) - self.mean) / self.scale).view(-1, raw.shape[1])
+            self.target = target.expand(len(splits), -1).contiguous()
         self._weights = torch.stack([self._item_weights(split, settings["balance"]) for split in splits]).to(device)
+
+    def decide(self, answer: Tensor) -> Tensor:
+        """From answers (R, B, outputs) to class indices, or to values in the corpus's own unit: (R, B)."""
+        if self.corpus.task == CLASSIFICATION:
+            return answer.argmax(-1)
+        return answer.squeeze(-1) * self.unit.unsqueeze(1) + self.zero.unsqueeze(1)
 
     def columns(self, modalities: tuple[str, ...]) -> slice:
         """Where the features of `modalities`, which lie side by side, stand in `inputs`."""
@@ -198,9 +211,10 @@ class Stack:
         """Keep what a frozen network makes of every item, (R, N, width), for `Batch.frozen`."""
         self.frozen[name] = values.reshape(-1, values.shape[-1])
 
-    def everything(self) -> Batch:
-        """All items of the corpus in their order, for every run."""
-        return Batch(self, self._offsets() + torch.arange(self.items, device=self.device))
+    def everything(self, at_once: int = 256) -> Iterator[Batch]:
+        """All items of the corpus in their order, for every run, some at a time."""
+        for rows in torch.arange(self.items, device=self.device).split(at_once):
+            yield Batch(self, self._offsets() + rows)
 
     def epochs(self, seed: int, purpose: str) -> Iterator[list[tuple[Batch, Tensor]]]:
         """Without end, an epoch's steps: a batch and the weights (R, B) of its items' losses; a run's sum to 1."""
@@ -253,9 +267,54 @@ class Stack:
         return weights
 
 
-def moments_of(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and deviation of each feature over (items, F); a feature that never changes gets deviation 1."""
+@dataclass(frozen=True)
+class Preparation:
+    """How the features of one modality are prepared, for each run: (x - mean) / scale, then perhaps whitened.
+
+    mean, scale: (R, 1, F); rotation: (R, F, F) or None.
+    """
+
+    mean: Tensor
+    scale: Tensor
+    rotation: Tensor | None
+
+    @classmethod
+    def of(cls, training: Sequence[Tensor], settings: Mapping[str, Any], modality: str) -> "Preparation":
+        """From each run's training items (items, F).
+
+        `normalize: standard` gives every feature mean 0 and deviation 1, `none` leaves it. `whiten: {modality: rho}`
+        then shrinks the directions in which the features vary together: by ((l + rho) / (1 + rho))^-1/2 along each
+        principal direction of variance l.
+        """
+        width = training[0].shape[1]
+        mean = training[0].new_zeros(len(training), 1, width)
+        scale = torch.ones_like(mean)
+        if settings["normalize"] == "standard":
+            moments = [_moments(rows) for rows in training]
+            mean = torch.stack([mean for mean, _ in moments]).unsqueeze(1)
+            scale = torch.stack([scale for _, scale in moments]).unsqueeze(1)
+        rho = settings["whiten"].get(modality)
+        if rho is None:
+            return cls(mean, scale, None)
+        standard = [(rows - mean[run]) / scale[run] for run, rows in enumerate(training)]
+        return cls(mean, scale, torch.stack([_whitening(rows, rho) for rows in standard]))
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        """(N, F), the same items for every run, to (R, N, F)."""
+        standard = (rows - self.mean) / self.scale
+        return standard if self.rotation is None else standard @ self.rotation
+
+
+def _moments(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and deviation over items (items, ...); what never changes gets deviation 1."""
     wide = rows.double()
     deviation = wide.std(0, correction=0)
     deviation = torch.where(deviation > 1e-8, deviation, torch.ones_like(deviation))
     return wide.mean(0).float(), deviation.float()
+
+
+def _whitening(rows: Tensor, rho: float) -> Tensor:
+    """The rotation (F, F) that whitens standardised rows (items, F), softened by `rho`."""
+    wide = rows.double()
+    variance, directions = torch.linalg.eigh(wide.T @ wide / len(wide))
+    return (directions * ((variance.clamp_min(0) + rho) / (1 + rho)).rsqrt()).float()

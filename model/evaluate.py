@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from model import checkpoint, variants
-from model.fit import decide
 from model.train import Task, teacher_name
 
 # Columns of predictions.parquet beside item_id, run and prediction.
@@ -32,7 +31,7 @@ def predictions(
     for block in task.blocks(modalities, "evaluate"):
         batch, _ = block.stack.part("test")
         answer = block.head(head)(block.encoder(modalities, encoder)(batch.features(modalities)))
-        decided = decide(answer, task.corpus.task).cpu()
+        decided = block.stack.decide(answer).cpu()
         for number, split in enumerate(block.stack.splits):
             ids += [task.corpus.item_ids[row] for row in split.test]
             runs += [split.run] * len(split.test)

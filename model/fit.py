@@ -4,14 +4,15 @@ Takes a stage (its losses and its networks) and a stack (its batches); the netwo
 the learning curves. Nothing but the training and validation items of a run is looked at.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from model.data import CLASSIFICATION, Stack
+from model.data import CLASSIFICATION, Batch, Stack
 from model.metrics import macro_f1, r2
 from model.networks import Noise
 from model.seeds import seed_of
@@ -46,11 +47,13 @@ class Point:
 def fit(stage: Stage, stack: Stack, settings: Mapping[str, Any], seed: int, label: Label) -> list[Point]:
     """Train `stage` on `stack`: Adam on each run's mean loss, for `epochs` epochs.
 
+    With `averaging` the weights that are measured, and left behind, are running means of the weights of all steps.
     Raises UserError naming corpus, variant, run, stage and epoch where a loss is no number or has exploded.
     """
     epochs = settings["epochs"]
-    optimiser = make_optimiser(stage, settings)
-    noise = make_noise(stage, stack, settings, seed, label)
+    adam = Adam(stage, settings["learning_rate"], settings["weight_decay"])
+    average = Average(stage, settings["averaging"])
+    noise = make_noise(stack, settings, seed, label)
     curve: list[Point] = []
     shuffled = stack.epochs(seed, label.stage)
     measured_every = -(-epochs // CURVE_POINTS)
@@ -58,32 +61,107 @@ def fit(stage: Stage, stack: Stack, settings: Mapping[str, Any], seed: int, labe
         train_loss = torch.zeros(len(stack.runs), device=stack.device)
         for batch, weight in next(shuffled):
             loss = (stage.loss(batch, noise) * weight).sum(1)  # (R,): the runs' losses are independent of each other
-            optimiser.zero_grad(set_to_none=True)
             loss.sum().backward()
-            optimiser.step()
+            adam.step()
+            average.step()
             train_loss += loss.detach()
         train_loss /= stack.plan.steps
         check_loss(train_loss, stack.runs, epoch, label)
         if epoch % measured_every == 0 or epoch == epochs:
-            curve += measure(stage, stack, epoch, train_loss)
+            with average.in_place():
+                curve += measure(stage, stack, epoch, train_loss)
+    average.keep()
     return curve
 
 
-def make_optimiser(stage: Stage, settings: Mapping[str, Any]) -> torch.optim.Optimizer:
-    """Adam over all runs at once, in one fused call; weight decay (decoupled) on weights alone."""
-    weights = [parameter for name, parameter in stage.named_parameters() if "weight" in name]
-    others = [parameter for name, parameter in stage.named_parameters() if "weight" not in name]
-    return torch.optim.AdamW(
-        [{"params": weights, "weight_decay": settings["weight_decay"]}, {"params": others, "weight_decay": 0.0}],
-        lr=settings["learning_rate"],
-        fused=True,
-    )
+class Adam:
+    """Adam over all runs at once in one fused call, with decoupled weight decay on weights alone.
+
+    The kernel of torch.optim.AdamW without the class around it, whose first use imports a compiler (a second or more in
+    each of the workflow's many short jobs).
+    """
+
+    def __init__(self, stage: Stage, learning_rate: float, weight_decay: float):
+        named = [(name, parameter) for name, parameter in stage.named_parameters()]
+        self._groups = [
+            (AdamState([parameter for name, parameter in named if ("weight" in name) is weighs]), decay)
+            for weighs, decay in ((True, weight_decay), (False, 0.0))
+        ]
+        self._learning_rate = learning_rate
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Move the parameters by their gradients, and forget these."""
+        for state, decay in self._groups:
+            torch._foreach_add_(state.steps, 1)
+            torch._fused_adamw_(
+                state.parameters,
+                [parameter.grad for parameter in state.parameters],
+                state.means,
+                state.squares,
+                [],
+                state.steps,
+                lr=self._learning_rate,
+                beta1=0.9,
+                beta2=0.999,
+                weight_decay=decay,
+                eps=1e-8,
+                amsgrad=False,
+                maximize=False,
+            )
+            for parameter in state.parameters:
+                parameter.grad = None
 
 
-def make_noise(stage: Stage, stack: Stack, settings: Mapping[str, Any], seed: int, label: Label) -> Noise:
+class AdamState:
+    """The running moments of some parameters' gradients."""
+
+    def __init__(self, parameters: list[Tensor]):
+        self.parameters = parameters
+        self.means = [torch.zeros_like(parameter) for parameter in parameters]
+        self.squares = [torch.zeros_like(parameter) for parameter in parameters]
+        self.steps = [torch.zeros((), device=parameter.device) for parameter in parameters]
+
+
+class Average:
+    """A running mean of a stage's weights: of all steps so far at first, then with the given decay; 0 is none."""
+
+    def __init__(self, stage: Stage, decay: float):
+        self._parameters = list(stage.parameters()) if decay else []
+        self._means = [parameter.detach().clone() for parameter in self._parameters]
+        self._decay, self._steps = decay, 0
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Take the present weights into the mean."""
+        if self._parameters:
+            self._steps += 1
+            torch._foreach_lerp_(self._means, self._parameters, max(1 / self._steps, 1 - self._decay))
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """The means stand where the weights are, for a while."""
+        self._swap()
+        yield
+        self._swap()
+
+    def keep(self) -> None:
+        """The means become the weights."""
+        self._swap()
+
+    def _swap(self) -> None:
+        for parameter, mean in zip(self._parameters, self._means, strict=True):
+            parameter.data, mean.data = mean.data, parameter.data
+
+
+def make_noise(stack: Stack, settings: Mapping[str, Any], seed: int, label: Label) -> Noise:
     """The runs' dropout for one training."""
-    seeds = [seed_of(seed, run, f"dropout {label.stage} {label.modality} {label.variant}") for run in stack.runs]
-    return Noise(seeds, settings["dropout"], stack.plan.rows, settings["hidden"], stack.device)
+
+    def seeds(purpose: str) -> list[int]:
+        return [seed_of(seed, run, f"{purpose} {label.stage} {label.modality} {label.variant}") for run in stack.runs]
+
+    shape = stack.plan.rows, settings["hidden"]
+    return Noise(seeds, settings["dropout"], settings["input_dropout"], shape, stack.device)
 
 
 @torch.no_grad()
@@ -92,27 +170,20 @@ def measure(stage: Stage, stack: Stack, epoch: int, train_loss: Tensor) -> list[
     batch, weight = stack.part("val")
     val_loss = (stage.loss(batch, None) * weight).sum(1)
     answer = stage.answer(batch)
-    metric = [None] * len(stack.runs) if answer is None else part_metric(stack, answer, weight, batch.target())
+    metric = [None] * len(stack.runs) if answer is None else part_metric(stack, answer, weight, batch)
     return [
         Point(run, epoch, train, val, value)
         for run, train, val, value in zip(stack.runs, train_loss.tolist(), val_loss.tolist(), metric, strict=True)
     ]
 
 
-def part_metric(stack: Stack, answer: Tensor, weight: Tensor, target: Tensor) -> list[float]:
+def part_metric(stack: Stack, answer: Tensor, weight: Tensor, batch: Batch) -> list[float]:
     """Macro F1 or R2 of each run's answers (R, B, outputs) over the items whose weight is not zero."""
-    predicted = decide(answer, stack.corpus.task)
-    values = []
-    for run in range(len(stack.runs)):
-        mine = weight[run] > 0
-        truth, guess = target[run][mine].cpu().numpy(), predicted[run][mine].cpu().numpy()
-        values.append(macro_f1(truth, guess) if stack.corpus.task == CLASSIFICATION else r2(truth, guess))
-    return values
-
-
-def decide(answer: Tensor, task: str) -> Tensor:
-    """From a network's answers (..., outputs) to class indices or values (...)."""
-    return answer.argmax(-1) if task == CLASSIFICATION else answer.squeeze(-1)
+    score = macro_f1 if stack.corpus.task == CLASSIFICATION else r2
+    predicted = stack.decide(answer).cpu().numpy()
+    target = stack.corpus.target[(batch.index % stack.items).cpu()].numpy()
+    inside = (weight > 0).cpu().numpy()
+    return [score(target[run][mine], predicted[run][mine]) for run, mine in enumerate(inside)]
 
 
 def check_loss(loss: Tensor, runs: Sequence[int], epoch: int, label: Label) -> None:

@@ -5,16 +5,19 @@ together. A stage is given the common settings and its own section, so that a ch
 and what follows from it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from model.variants import STUDENTS
 from pipeline.errors import UserError
 
 Settings = dict[str, Any]
 
 PROTOCOLS = ("paper", "grouped")
 SETTINGS = ("paper", "tuned")
-SECTIONS = ("unimodal", "multimodal", "distilled", "stage1", "stage2", "stage3", "stage4")
+STAGES = ("unimodal", "multimodal", "distilled", "stage1", "stage2", "stage3", "stage4")
+STUDENT_STAGES = ("unimodal", "distilled", "stage2", "stage3", "stage4")
+SECTIONS = (*STUDENTS, *STAGES)
 
 # The paper's numbers (its section on training, and its code where the text is silent).
 PAPER: Settings = {
@@ -27,12 +30,52 @@ PAPER: Settings = {
     "weight_decay": 0.0,
     "batch_size": 64,
     "epochs": 10,
-    "stage3": {"alpha": 0.3, "weighting": "equations"},
-    "stage4": {"alpha": 0.3, "weighting": "equations"},
+    # Beyond the paper: off here, used by `tuned`.
+    "whiten": {},  # {modality: softening}: decorrelate the features of a modality
+    "normalize_target": False,  # regression: the target by the mean and deviation of the run's training items
+    "skip": False,  # a linear path beside the hidden layers of every network
+    "silent_head": False,  # the head's last layer begins at zero
+    "input_dropout": 0.0,  # of the features that an encoder sees
+    "averaging": 0.0,  # decay of the running mean of the weights; 0 is none
+    "stage3": {"alpha": 0.3, "weighting": "equations", "relative_latent": False},
+    "stage4": {"alpha": 0.3, "weighting": "equations", "relative_latent": False},
     "distilled": {"alpha": 0.3, "temperature": 7.0},
 }
 PAPER_OF_CORPUS: dict[str, Settings] = {
     "mit": {"dropout": 0.75, "learning_rate": 2e-3, "epochs": 1000, "stage4": {"alpha": 0.1}},
+}
+
+# What the recipe of the README adds to them, alike for every variant; `tune` chooses the sizes from here on.
+TUNED: Settings = {
+    "dropout": 0.5,
+    "learning_rate": 4e-3,
+    "weight_decay": 4.0,
+    "batch_size": 128,
+    "epochs": 8,
+    "whiten": {"acoustic": 0.1},
+    "normalize_target": True,
+    "skip": True,
+    "input_dropout": 0.6,
+    "averaging": 0.98,
+    "acoustic": {"weight_decay": 2.0, "input_dropout": 0.45, "epochs": 10},
+    "stage1": {"epochs": 4},
+    "stage2": {"epochs": 4},
+    "stage3": {"epochs": 6, "relative_latent": True},
+    "stage4": {"relative_latent": True},
+}
+TUNED_OF_CORPUS: dict[str, Settings] = {
+    "mit": {
+        "dropout": 0.7,
+        "weight_decay": 3.0,
+        "epochs": 60,
+        "whiten": {},
+        "silent_head": True,
+        "acoustic": {"weight_decay": 3.0, "input_dropout": 0.6, "epochs": 60},
+        "stage1": {"epochs": 30},
+        "stage2": {"epochs": 60},
+        "stage3": {"epochs": 60},
+        "stage4": {"learning_rate": 4e-4, "epochs": 30, "alpha": 1.0},
+    },
 }
 
 TRAINING: Settings = {
@@ -52,7 +95,7 @@ EXPERIMENTS: Settings = {"tables": [1, 2, 3, 4, 5, 6]}
 
 # What a section may set for itself; the shapes of the networks are common, since a later stage takes over an earlier
 # stage's networks.
-_COMMON_ONLY = ("hidden", "latent", "normalize", "balance")
+_COMMON_ONLY = ("hidden", "latent", "normalize", "balance", "whiten", "normalize_target", "skip", "silent_head")
 
 
 def training_block(config: Mapping[str, Any]) -> Settings:
@@ -70,7 +113,7 @@ def resolve(training: Mapping[str, Any], corpus: str, name: str) -> Settings:
     of_corpus = (block["corpora"] or {}).get(corpus) or {}
     layers = [PAPER_OF_CORPUS.get(corpus, {}), block["paper"], of_corpus.get("paper")]
     if name == "tuned":
-        layers += [block["tuned"], of_corpus.get("tuned")]
+        layers += [TUNED, TUNED_OF_CORPUS.get(corpus, {}), block["tuned"], of_corpus.get("tuned")]
     settings = PAPER
     for layer in layers:
         settings = merge(settings, layer or {})
@@ -78,17 +121,27 @@ def resolve(training: Mapping[str, Any], corpus: str, name: str) -> Settings:
     return settings
 
 
-def section(settings: Mapping[str, Any], name: str) -> Settings:
-    """The settings that the section `name` sees: the common ones and its own."""
+def of_stages(settings: Mapping[str, Any], stages: Sequence[str], students: Sequence[str]) -> Settings:
+    """What each stage is told: the common settings, then the student's section, then the stage's own.
+
+    A stage that trains a student of one modality has an entry for each, such as `stage4.lexical`.
+    """
     common = {key: value for key, value in settings.items() if key not in SECTIONS}
-    return {**common, **settings.get(name, {})}
+    found = {}
+    for stage in stages:
+        own = settings.get(stage, {})
+        if stage in STUDENT_STAGES:
+            found |= {f"{stage}.{student}": {**common, **settings.get(student, {}), **own} for student in students}
+        else:
+            found[stage] = {**common, **own}
+    return found
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Settings:
-    """`base` with the values of `over`; sections are merged key by key."""
+    """`base` with the values of `over`; sections are merged key by key, the rest replaced."""
     merged = {key: dict(value) if isinstance(value, Mapping) else value for key, value in base.items()}
     for key, value in over.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and key in SECTIONS:
             merged[key] = {**merged.get(key, {}), **value}
         else:
             merged[key] = value

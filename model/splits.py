@@ -112,12 +112,12 @@ def _fold_of_session(names: np.ndarray, group_of: np.ndarray, sessions: Sequence
     """The fold (its session's number) of every group."""
     labels, session_of = np.unique(np.asarray(sessions, dtype=str), return_inverse=True)
     if len(labels) < 2:
-        raise UserError(f"the catalog's column session holds only {labels[0]!r}: leaving it out leaves nothing")
+        raise UserError(f"the catalog's column session holds only '{labels[0]}': leaving it out leaves nothing")
     fold_of = np.full(len(names), -1, dtype=np.int64)
     for group, session in zip(group_of, session_of, strict=True):
         if fold_of[group] not in (-1, session):
             raise UserError(
-                f"group {names[group]!r} is in the sessions {labels[fold_of[group]]!r} and {labels[session]!r}: "
+                f"group '{names[group]}' is in the sessions '{labels[fold_of[group]]}' and '{labels[session]}': "
                 "leave the column session out of the catalog, or give the group two names"
             )
         fold_of[group] = session

@@ -33,8 +33,8 @@ class Reconstruction(Stage):
         self.teacher, self.decoder, self.modalities = teacher, decoder, modalities
 
     def loss(self, batch: Batch, noise: Noise | None) -> Tensor:
-        x = batch.features(self.modalities)
-        return distance(self.decoder(self.teacher(x, noise), noise), x)
+        z = self.teacher(batch.features(self.modalities, noise), noise)
+        return distance(self.decoder(z, noise), batch.features(self.modalities))
 
 
 class Landing(Stage):
@@ -48,7 +48,7 @@ class Landing(Stage):
         self.student, self.modality = student, modality
 
     def loss(self, batch: Batch, noise: Noise | None) -> Tensor:
-        z_i = self.student(batch.features((self.modality,)), noise)
+        z_i = self.student(batch.features((self.modality,), noise), noise)
         return distance(z_i, batch.frozen("latent"))
 
 
@@ -63,18 +63,20 @@ class Joint(Stage):
         modalities: tuple[str, ...],
         modality: str,
         alpha: float,
-        weighting: str,
+        weighting: str = "equations",
+        relative: bool = False,
     ):
         super().__init__()
         self.teacher, self.head, self.student = teacher, head, student
         self.modalities, self.modality = modalities, modality
-        self.alpha, self.task_weight = alpha, task_weight(alpha, weighting)
+        self.alpha, self.task_weight, self.relative = alpha, task_weight(alpha, weighting), relative
 
     def loss(self, batch: Batch, noise: Noise | None) -> Tensor:
-        z_f = self.teacher(batch.features(self.modalities), noise)
-        z_i = self.student(batch.features((self.modality,)), noise)
+        z_f = self.teacher(batch.features(self.modalities, noise), noise)
+        z_i = self.student(batch.features((self.modality,), noise), noise)
         y_f = self.head(z_f, noise)
-        return self.task_weight * task_loss(y_f, batch.target()) + self.alpha * distance(z_i, z_f.detach())
+        loss = self.task_weight * task_loss(y_f, batch.target())
+        return loss + self.alpha * latent_distance(z_i, z_f.detach(), self.relative)
 
     def answer(self, batch: Batch) -> Tensor:
         return self.head(self.teacher(batch.features(self.modalities)))
@@ -86,15 +88,25 @@ class FineTuning(Stage):
     The batch holds `latent`: the z_f of stage 3's teacher, which stands still.
     """
 
-    def __init__(self, student: StackedMLP, head: StackedMLP, modality: str, alpha: float, weighting: str):
+    def __init__(
+        self,
+        student: StackedMLP,
+        head: StackedMLP,
+        modality: str,
+        alpha: float,
+        weighting: str = "equations",
+        relative: bool = False,
+    ):
         super().__init__()
         self.student, self.head, self.modality = student, head, modality
-        self.alpha, self.task_weight = alpha, task_weight(alpha, weighting)
+        self.alpha, self.task_weight, self.relative = alpha, task_weight(alpha, weighting), relative
 
     def loss(self, batch: Batch, noise: Noise | None) -> Tensor:
-        z_i = self.student(batch.features((self.modality,)), noise)
+        z_i = self.student(batch.features((self.modality,), noise), noise)
         loss = self.task_weight * task_loss(self.head(z_i, noise), batch.target())
-        return loss + self.alpha * distance(z_i, batch.frozen("latent")) if self.alpha else loss
+        if self.alpha == 0:
+            return loss
+        return loss + self.alpha * latent_distance(z_i, batch.frozen("latent"), self.relative)
 
     def answer(self, batch: Batch) -> Tensor:
         return self.head(self.student(batch.features((self.modality,))))
@@ -108,7 +120,7 @@ class Plain(Stage):
         self.encoder, self.head, self.modalities = encoder, head, modalities
 
     def loss(self, batch: Batch, noise: Noise | None) -> Tensor:
-        z = self.encoder(batch.features(self.modalities), noise)
+        z = self.encoder(batch.features(self.modalities, noise), noise)
         return task_loss(self.head(z, noise), batch.target())
 
     def answer(self, batch: Batch) -> Tensor:
@@ -128,7 +140,7 @@ class Distillation(Plain):
         self.alpha, self.temperature = alpha, temperature
 
     def loss(self, batch: Batch, noise: Noise | None) -> Tensor:
-        y_u = self.head(self.encoder(batch.features(self.modalities), noise), noise)
+        y_u = self.head(self.encoder(batch.features(self.modalities, noise), noise), noise)
         y_m = batch.frozen("answer")
         T = self.temperature
         if batch.target().is_floating_point():
@@ -142,6 +154,11 @@ class Distillation(Plain):
 def distance(a: Tensor, b: Tensor) -> Tensor:
     """|a - b| of the equations: the mean over features of the absolute difference; (R, B, F) twice -> (R, B)."""
     return (a - b).abs().mean(-1)
+
+
+def latent_distance(z_i: Tensor, z_f: Tensor, relative: bool) -> Tensor:
+    """|z_i - z_f| as in the equations; `relative`: in units of the mean |z_f| of the run, so that alpha has a scale."""
+    return distance(z_i, z_f) / (z_f.abs().mean((1, 2)).unsqueeze(1) if relative else 1)
 
 
 def task_loss(answer: Tensor, target: Tensor) -> Tensor:

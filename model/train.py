@@ -4,6 +4,7 @@ Reads a dataset, its splits and earlier checkpoints; returns tensors and learnin
 All runs of a protocol are trained as one stack (in blocks, where they would not fit).
 """
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from model import checkpoint, variants
-from model.data import BatchPlan, Corpus, Split, Stack
+from model.data import Batch, BatchPlan, Corpus, Split, Stack
 from model.fit import Label, Point, fit
 from model.networks import StackedMLP
 from model.seeds import seed_of
@@ -33,24 +34,35 @@ class Trained:
 
 @dataclass(frozen=True)
 class Task:
-    """What all trainings of a command share."""
+    """What all trainings of a command share.
+
+    `settings`: of each stage that is trained here. `choice`: what tuning chose, for each student a mapping from the run
+    to the settings that it overrides.
+    """
 
     corpus: Corpus
     splits: Sequence[Split]
-    settings: Mapping[str, Mapping[str, Any]]  # of each stage that is trained here
+    settings: Mapping[str, Mapping[str, Any]]
     seed: int
     device: torch.device
+    choice: Mapping[str, Mapping[int, Mapping[str, Any]]] = field(default_factory=dict)
 
-    def blocks(self, modalities: tuple[str, ...], name: str) -> Iterator["Block"]:
-        """The runs in blocks that fit into memory, with the settings of the stage `name`."""
-        settings = self.settings[name]
+    def blocks(self, modalities: tuple[str, ...], stage: str) -> Iterator["Block"]:
+        """The runs in blocks that fit into memory and have the same settings."""
+        _, _, student = stage.partition(".")
+        chosen = self.choice.get(student, {})
+        alike: dict[str, list[Split]] = {}
+        for split in self.splits:
+            own = {**self.settings[stage], **chosen.get(split.run, {})}
+            alike.setdefault(json.dumps(own, sort_keys=True), []).append(split)
         width = sum(self.corpus.features[modality].shape[1] for modality in modalities)
         at_once = max(1, min(RUNS_AT_ONCE, INPUTS_AT_ONCE // (width * len(self.corpus.item_ids))))
-        plan = BatchPlan.of(self.splits, settings["batch_size"])
-        for start in range(0, len(self.splits), at_once):
-            chosen = self.splits[start : start + at_once]
-            stack = Stack(self.corpus, chosen, modalities, settings, plan, self.device)
-            yield Block(stack, settings, self.seed, slice(start, start + len(chosen)))
+        for text, splits in alike.items():
+            settings = json.loads(text)
+            plan = BatchPlan.of(self.splits, settings["batch_size"])
+            for start in range(0, len(splits), at_once):
+                stack = Stack(self.corpus, splits[start : start + at_once], modalities, settings, plan, self.device)
+                yield Block(stack, settings, self.seed)
 
 
 @dataclass(frozen=True)
@@ -60,7 +72,6 @@ class Block:
     stack: Stack
     settings: Mapping[str, Any]
     seed: int
-    place: slice
 
     def encoder(self, modalities: tuple[str, ...], weights: Mapping[str, Tensor] | None = None) -> StackedMLP:
         """A fresh encoder of these modalities, or one with the given weights (all runs of the protocol)."""
@@ -76,9 +87,10 @@ class Block:
 
     def _network(self, role: str, inputs: int, outputs: int, weights: Mapping[str, Tensor] | None) -> StackedMLP:
         seeds = [seed_of(self.seed, run, role) for run in self.stack.runs]
-        network = StackedMLP(seeds, inputs, self.settings["hidden"], outputs)
+        silent = self.settings["silent_head"] and role == "head"
+        network = StackedMLP(seeds, inputs, self.settings["hidden"], outputs, self.settings["skip"], silent)
         if weights is not None:
-            network.load_state_dict({name: value[self.place] for name, value in weights.items()})
+            network.load_state_dict({name: value[self.stack.runs] for name, value in weights.items()})
         return network.to(self.stack.device)
 
 
@@ -103,11 +115,12 @@ class Trainer:
         """The unimodal or the multimodal baseline."""
         variant = variants.UNIMODAL if len(modalities) == 1 else variants.MULTIMODAL
         label = self._label(teacher_name(modalities), variant, variant)
+        section = f"{variant}.{modalities[0]}" if len(modalities) == 1 else variant
 
         def stage(block: Block) -> Stage:
             return Plain(block.encoder(modalities), block.head(), modalities)
 
-        self._train(label, f"{teacher_name(modalities)}/{variant}", modalities, variant, stage)
+        self._train(label, f"{teacher_name(modalities)}/{variant}", modalities, section, stage)
 
     def distilled(self, modality: str, baselines: Mapping[str, Tensor]) -> None:
         """Knowledge distillation from the multimodal baseline, equations 5 and 6."""
@@ -122,7 +135,7 @@ class Trainer:
             return Distillation(block.encoder((modality,)), block.head(), modality, own["alpha"], own["temperature"])
 
         label = self._label(modality, variants.DISTILLED, "distilled")
-        self._train(label, f"{modality}/{variants.DISTILLED}", modalities, "distilled", stage)
+        self._train(label, f"{modality}/{variants.DISTILLED}", modalities, f"distilled.{modality}", stage)
 
     def stage1(self, teacher: tuple[str, ...]) -> None:
         """Equation 1."""
@@ -142,7 +155,7 @@ class Trainer:
             return Landing(block.encoder((modality,)), modality)
 
         label = self._label(modality, "pretrained", "stage2")
-        self._train(label, "pretrained", teacher, "stage2", stage)
+        self._train(label, "pretrained", teacher, f"stage2.{modality}", stage)
 
     def stage3(
         self,
@@ -164,9 +177,10 @@ class Trainer:
                 modality,
                 own["alpha"],
                 own["weighting"],
+                own["relative_latent"],
             )
 
-        self._train(self._label(modality, start, "stage3"), start, teacher, "stage3", stage)
+        self._train(self._label(modality, start, "stage3"), start, teacher, f"stage3.{modality}", stage)
 
     def stage4(
         self, teacher: tuple[str, ...], modality: str, variant: str, start: str, stage3: Mapping[str, Tensor]
@@ -183,10 +197,11 @@ class Trainer:
                 modality,
                 0.0 if variant == variants.NO_REGULARISATION else own["alpha"],
                 own["weighting"],
+                own["relative_latent"],
             )
 
         name = trained_name(variant, start)
-        self._train(self._label(modality, name, "stage4"), name, teacher, "stage4", stage)
+        self._train(self._label(modality, name, "stage4"), name, teacher, f"stage4.{modality}", stage)
 
     def _label(self, modality: str, variant: str, stage: str) -> Label:
         return Label(self.task.corpus.name, modality, variant, stage)
@@ -201,19 +216,22 @@ class Trainer:
     ) -> None:
         """Train one variant in blocks of runs; keep its tensors under `variant`."""
         parts: list[dict[str, Tensor]] = []
+        runs: list[int] = []
         for block in self.task.blocks(modalities, name):
             stage = make(block)
             points = fit(stage, block.stack, block.settings, self.task.seed, label)
             self.trained.curves += [(label, point) for point in points]
+            runs += block.stack.runs
             parts.append({key: value.detach().cpu() for key, value in stage.state_dict().items()})
+        in_order = torch.tensor(runs).argsort()
         for key in parts[0]:
-            self.trained.tensors[f"{variant}/{key}"] = torch.cat([part[key] for part in parts])
+            self.trained.tensors[f"{variant}/{key}"] = torch.cat([part[key] for part in parts])[in_order]
 
 
 @torch.no_grad()
-def freeze(stack: Stack, name: str, network: Callable) -> None:
+def freeze(stack: Stack, name: str, network: Callable[[Batch], Tensor]) -> None:
     """Compute once what a frozen network makes of every item."""
-    stack.freeze(name, network(stack.everything()))
+    stack.freeze(name, torch.cat([network(batch) for batch in stack.everything()], 1))
 
 
 def borrowed(
@@ -223,7 +241,7 @@ def borrowed(
 
     Run r begins with the other corpus's run r (modulo its number of runs): no item of this corpus is in either.
     """
-    block = next(task.blocks(teacher, "stage3"))
+    block = next(task.blocks(teacher, f"stage3.{modality}"))
     for name, modalities, weights in (("teacher", teacher, networks[0]), ("student", (modality,), networks[1])):
         for key, own in block.encoder(modalities).state_dict().items():
             if own.shape[1:] != weights[key].shape[1:]:

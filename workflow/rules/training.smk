@@ -1,15 +1,15 @@
 """Training: splits, baselines, the four stages, evaluation, tables. A stage is a job that trains all runs at once."""
 
 from model import experiments, variants
-from model.settings import resolve, section
+from model.settings import of_stages, resolve
 from pipeline.fingerprint import fingerprint
 
 TRAINING = CONFIG["training"]
 TABLES = CONFIG["experiments"]["tables"]
 CELLS = experiments.cells({corpus: get_modalities(corpus) for corpus in CORPORA}, TABLES)
-TRAINED = RESULTS + "/{corpus}/training/{protocol}/{settings}"
-TRAINING_LOG = RESULTS + "/logs/{corpus}/training/{protocol}/{settings}"
-TRAINING_BENCHMARK = RESULTS + "/benchmarks/{corpus}/training/{protocol}/{settings}"
+TRAINED = f"{RESULTS}/{{corpus}}/training/{{protocol}}/{{settings}}"
+TRAINING_LOG = f"{RESULTS}/logs/{{corpus}}/training/{{protocol}}/{{settings}}"
+TRAINING_BENCHMARK = f"{RESULTS}/benchmarks/{{corpus}}/training/{{protocol}}/{{settings}}"
 
 
 wildcard_constraints:
@@ -19,10 +19,11 @@ wildcard_constraints:
     table=r"\d",
 
 
-def get_stage_settings(wildcards, *sections):
-    """The settings that a stage sees, and no others: a change elsewhere does not run it again."""
+def get_stage_settings(wildcards, *stages):
+    """The settings that the stages see, and no others: a change elsewhere does not run them again."""
     resolved = resolve(TRAINING, wildcards.corpus, wildcards.settings)
-    return get_settings(seed=TRAINING["seed"], stages={name: section(resolved, name) for name in sections})
+    students = [wildcards.modality] if "modality" in wildcards.keys() else variants.STUDENTS
+    return get_settings(seed=TRAINING["seed"], stages=of_stages(resolved, stages, students))
 
 
 def get_split_settings():
@@ -147,14 +148,14 @@ def get_curve_files():
 
 rule splits:
     input:
-        dataset=RESULTS + "/{corpus}/dataset.parquet",
-        catalog=RESULTS + "/{corpus}/catalog.parquet",
+        dataset=f"{RESULTS}/{{corpus}}/dataset.parquet",
+        catalog=f"{RESULTS}/{{corpus}}/catalog.parquet",
     output:
-        splits=RESULTS + "/{corpus}/splits.parquet",
+        splits=f"{RESULTS}/{{corpus}}/splits.parquet",
     log:
-        RESULTS + "/logs/{corpus}/splits.log",
+        f"{RESULTS}/logs/{{corpus}}/splits.log",
     benchmark:
-        RESULTS + "/benchmarks/{corpus}/splits.tsv"
+        f"{RESULTS}/benchmarks/{{corpus}}/splits.tsv"
     conda:
         ENVIRONMENT
     threads: 1
@@ -167,20 +168,20 @@ rule splits:
     message:
         "{wildcards.corpus}: dealing the items to training, validation and test"
     shell:
-        "{PYTHON} -m model splits {wildcards.corpus} --dataset {input.dataset} --catalog {input.catalog}"
+        "python -m model splits {wildcards.corpus} --dataset {input.dataset} --catalog {input.catalog}"
         " --settings {params.settings} --output {output.splits} 2>&1 | tee {log}"
 
 
 rule linear:
     input:
-        dataset=RESULTS + "/{corpus}/dataset.parquet",
-        splits=RESULTS + "/{corpus}/splits.parquet",
+        dataset=f"{RESULTS}/{{corpus}}/dataset.parquet",
+        splits=f"{RESULTS}/{{corpus}}/splits.parquet",
     output:
-        predictions=RESULTS + "/{corpus}/training/{protocol}/linear.parquet",
+        predictions=f"{RESULTS}/{{corpus}}/training/{{protocol}}/linear.parquet",
     log:
-        RESULTS + "/logs/{corpus}/training/{protocol}/linear.log",
+        f"{RESULTS}/logs/{{corpus}}/training/{{protocol}}/linear.log",
     benchmark:
-        RESULTS + "/benchmarks/{corpus}/training/{protocol}/linear.tsv"
+        f"{RESULTS}/benchmarks/{{corpus}}/training/{{protocol}}/linear.tsv"
     conda:
         ENVIRONMENT
     threads: 1
@@ -193,21 +194,21 @@ rule linear:
     message:
         "{wildcards.corpus}, {wildcards.protocol}: linear models and the majority"
     shell:
-        "{PYTHON} -m model linear {wildcards.corpus} --protocol {wildcards.protocol} --dataset {input.dataset}"
+        "python -m model linear {wildcards.corpus} --protocol {wildcards.protocol} --dataset {input.dataset}"
         " --splits {input.splits} --settings {params.settings} --output {output.predictions} 2>&1 | tee {log}"
 
 
 rule baselines:
     input:
-        dataset=RESULTS + "/{corpus}/dataset.parquet",
-        splits=RESULTS + "/{corpus}/splits.parquet",
+        dataset=f"{RESULTS}/{{corpus}}/dataset.parquet",
+        splits=f"{RESULTS}/{{corpus}}/splits.parquet",
     output:
-        checkpoint=TRAINED + "/baselines.safetensors",
-        curves=TRAINED + "/baselines.curves.parquet",
+        checkpoint=f"{TRAINED}/baselines.safetensors",
+        curves=f"{TRAINED}/baselines.curves.parquet",
     log:
-        TRAINING_LOG + "/baselines.log",
+        f"{TRAINING_LOG}/baselines.log",
     benchmark:
-        TRAINING_BENCHMARK + "/baselines.tsv"
+        f"{TRAINING_BENCHMARK}/baselines.tsv"
     conda:
         ENVIRONMENT
     threads: TRAINING["threads"]
@@ -221,23 +222,23 @@ rule baselines:
     message:
         "{wildcards.corpus}, {wildcards.protocol}, {wildcards.settings}: unimodal and multimodal networks"
     shell:
-        "{PYTHON} -m model baselines {wildcards.corpus} --protocol {wildcards.protocol} --name {wildcards.settings}"
+        "python -m model baselines {wildcards.corpus} --protocol {wildcards.protocol} --name {wildcards.settings}"
         " --dataset {input.dataset} --splits {input.splits} --settings {params.settings}"
         " --device {params.device} --threads {threads} --output {output.checkpoint} --curves {output.curves} 2>&1 | tee {log}"
 
 
 rule distilled:
     input:
-        dataset=RESULTS + "/{corpus}/dataset.parquet",
-        splits=RESULTS + "/{corpus}/splits.parquet",
-        baselines=TRAINED + "/baselines.safetensors",
+        dataset=f"{RESULTS}/{{corpus}}/dataset.parquet",
+        splits=f"{RESULTS}/{{corpus}}/splits.parquet",
+        baselines=f"{TRAINED}/baselines.safetensors",
     output:
-        checkpoint=TRAINED + "/distilled.safetensors",
-        curves=TRAINED + "/distilled.curves.parquet",
+        checkpoint=f"{TRAINED}/distilled.safetensors",
+        curves=f"{TRAINED}/distilled.curves.parquet",
     log:
-        TRAINING_LOG + "/distilled.log",
+        f"{TRAINING_LOG}/distilled.log",
     benchmark:
-        TRAINING_BENCHMARK + "/distilled.tsv"
+        f"{TRAINING_BENCHMARK}/distilled.tsv"
     conda:
         ENVIRONMENT
     threads: TRAINING["threads"]
@@ -251,7 +252,7 @@ rule distilled:
     message:
         "{wildcards.corpus}, {wildcards.protocol}, {wildcards.settings}: distilled students"
     shell:
-        "{PYTHON} -m model distilled {wildcards.corpus} --protocol {wildcards.protocol} --name {wildcards.settings}"
+        "python -m model distilled {wildcards.corpus} --protocol {wildcards.protocol} --name {wildcards.settings}"
         " --dataset {input.dataset} --splits {input.splits} --settings {params.settings}"
         " --baselines {input.baselines}"
         " --device {params.device} --threads {threads} --output {output.checkpoint} --curves {output.curves} 2>&1 | tee {log}"
@@ -259,15 +260,15 @@ rule distilled:
 
 rule stage1:
     input:
-        dataset=RESULTS + "/{corpus}/dataset.parquet",
-        splits=RESULTS + "/{corpus}/splits.parquet",
+        dataset=f"{RESULTS}/{{corpus}}/dataset.parquet",
+        splits=f"{RESULTS}/{{corpus}}/splits.parquet",
     output:
-        checkpoint=TRAINED + "/{teacher}/stage1.safetensors",
-        curves=TRAINED + "/{teacher}/stage1.curves.parquet",
+        checkpoint=f"{TRAINED}/{{teacher}}/stage1.safetensors",
+        curves=f"{TRAINED}/{{teacher}}/stage1.curves.parquet",
     log:
-        TRAINING_LOG + "/{teacher}/stage1.log",
+        f"{TRAINING_LOG}/{{teacher}}/stage1.log",
     benchmark:
-        TRAINING_BENCHMARK + "/{teacher}/stage1.tsv"
+        f"{TRAINING_BENCHMARK}/{{teacher}}/stage1.tsv"
     conda:
         ENVIRONMENT
     threads: TRAINING["threads"]
@@ -281,7 +282,7 @@ rule stage1:
     message:
         "{wildcards.corpus}, {wildcards.protocol}, {wildcards.settings}: stage 1, the {wildcards.teacher} teacher reconstructs"
     shell:
-        "{PYTHON} -m model stage1 {wildcards.corpus} --protocol {wildcards.protocol} --name {wildcards.settings}"
+        "python -m model stage1 {wildcards.corpus} --protocol {wildcards.protocol} --name {wildcards.settings}"
         " --dataset {input.dataset} --splits {input.splits} --settings {params.settings}"
         " --teacher {wildcards.teacher}"
         " --device {params.device} --threads {threads} --output {output.checkpoint} --curves {output.curves} 2>&1 | tee {log}"
@@ -289,16 +290,16 @@ rule stage1:
 
 rule stage2:
     input:
-        dataset=RESULTS + "/{corpus}/dataset.parquet",
-        splits=RESULTS + "/{corpus}/splits.parquet",
-        stage1=TRAINED + "/{teacher}/stage1.safetensors",
+        dataset=f"{RESULTS}/{{corpus}}/dataset.parquet",
+        splits=f"{RESULTS}/{{corpus}}/splits.parquet",
+        stage1=f"{TRAINED}/{{teacher}}/stage1.safetensors",
     output:
-        checkpoint=TRAINED + "/{teacher}/stage2_{modality}.safetensors",
-        curves=TRAINED + "/{teacher}/stage2_{modality}.curves.parquet",
+        checkpoint=f"{TRAINED}/{{teacher}}/stage2_{{modality}}.safetensors",
+        curves=f"{TRAINED}/{{teacher}}/stage2_{{modality}}.curves.parquet",
     log:
-        TRAINING_LOG + "/{teacher}/stage2_{modality}.log",
+        f"{TRAINING_LOG}/{{teacher}}/stage2_{{modality}}.log",
     benchmark:
-        TRAINING_BENCHMARK + "/{teacher}/stage2_{modality}.tsv"
+        f"{TRAINING_BENCHMARK}/{{teacher}}/stage2_{{modality}}.tsv"
     conda:
         ENVIRONMENT
     threads: TRAINING["threads"]
@@ -312,7 +313,7 @@ rule stage2:
     message:
         "{wildcards.corpus}, {wildcards.protocol}, {wildcards.settings}: stage 2, the {wildcards.modality} student lands on the latent"
     shell:
-        "{PYTHON} -m model stage2 {wildcards.corpus} --protocol {wildcards.protocol} --name {wildcards.settings}"
+        "python -m model stage2 {wildcards.corpus} --protocol {wildcards.protocol} --name {wildcards.settings}"
         " --dataset {input.dataset} --splits {input.splits} --settings {params.settings}"
         " --teacher {wildcards.teacher} --modality {wildcards.modality} --stage1 {input.stage1}"
         " --device {params.device} --threads {threads} --output {output.checkpoint} --curves {output.curves} 2>&1 | tee {log}"
@@ -320,17 +321,17 @@ rule stage2:
 
 rule stage3:
     input:
-        dataset=RESULTS + "/{corpus}/dataset.parquet",
-        splits=RESULTS + "/{corpus}/splits.parquet",
+        dataset=f"{RESULTS}/{{corpus}}/dataset.parquet",
+        splits=f"{RESULTS}/{{corpus}}/splits.parquet",
         own=lambda wildcards: get_pretraining(wildcards, wildcards.corpus),
         other=get_other_pretraining,
     output:
-        checkpoint=TRAINED + "/{teacher}/stage3_{modality}.safetensors",
-        curves=TRAINED + "/{teacher}/stage3_{modality}.curves.parquet",
+        checkpoint=f"{TRAINED}/{{teacher}}/stage3_{{modality}}.safetensors",
+        curves=f"{TRAINED}/{{teacher}}/stage3_{{modality}}.curves.parquet",
     log:
-        TRAINING_LOG + "/{teacher}/stage3_{modality}.log",
+        f"{TRAINING_LOG}/{{teacher}}/stage3_{{modality}}.log",
     benchmark:
-        TRAINING_BENCHMARK + "/{teacher}/stage3_{modality}.tsv"
+        f"{TRAINING_BENCHMARK}/{{teacher}}/stage3_{{modality}}.tsv"
     conda:
         ENVIRONMENT
     threads: TRAINING["threads"]
@@ -345,7 +346,7 @@ rule stage3:
     message:
         "{wildcards.corpus}, {wildcards.protocol}, {wildcards.settings}: stage 3, teacher, head and {wildcards.modality} student together"
     shell:
-        "{PYTHON} -m model stage3 {wildcards.corpus} --protocol {wildcards.protocol} --name {wildcards.settings}"
+        "python -m model stage3 {wildcards.corpus} --protocol {wildcards.protocol} --name {wildcards.settings}"
         " --dataset {input.dataset} --splits {input.splits} --settings {params.settings}"
         " --teacher {wildcards.teacher} --modality {wildcards.modality} {params.starts}"
         " --device {params.device} --threads {threads} --output {output.checkpoint} --curves {output.curves} 2>&1 | tee {log}"
@@ -353,16 +354,16 @@ rule stage3:
 
 rule stage4:
     input:
-        dataset=RESULTS + "/{corpus}/dataset.parquet",
-        splits=RESULTS + "/{corpus}/splits.parquet",
-        stage3=TRAINED + "/{teacher}/stage3_{modality}.safetensors",
+        dataset=f"{RESULTS}/{{corpus}}/dataset.parquet",
+        splits=f"{RESULTS}/{{corpus}}/splits.parquet",
+        stage3=f"{TRAINED}/{{teacher}}/stage3_{{modality}}.safetensors",
     output:
-        checkpoint=TRAINED + "/{teacher}/stage4_{modality}.safetensors",
-        curves=TRAINED + "/{teacher}/stage4_{modality}.curves.parquet",
+        checkpoint=f"{TRAINED}/{{teacher}}/stage4_{{modality}}.safetensors",
+        curves=f"{TRAINED}/{{teacher}}/stage4_{{modality}}.curves.parquet",
     log:
-        TRAINING_LOG + "/{teacher}/stage4_{modality}.log",
+        f"{TRAINING_LOG}/{{teacher}}/stage4_{{modality}}.log",
     benchmark:
-        TRAINING_BENCHMARK + "/{teacher}/stage4_{modality}.tsv"
+        f"{TRAINING_BENCHMARK}/{{teacher}}/stage4_{{modality}}.tsv"
     conda:
         ENVIRONMENT
     threads: TRAINING["threads"]
@@ -377,7 +378,7 @@ rule stage4:
     message:
         "{wildcards.corpus}, {wildcards.protocol}, {wildcards.settings}: stage 4, the {wildcards.modality} student alone"
     shell:
-        "{PYTHON} -m model stage4 {wildcards.corpus} --protocol {wildcards.protocol} --name {wildcards.settings}"
+        "python -m model stage4 {wildcards.corpus} --protocol {wildcards.protocol} --name {wildcards.settings}"
         " --dataset {input.dataset} --splits {input.splits} --settings {params.settings}"
         " --teacher {wildcards.teacher} --modality {wildcards.modality} --stage3 {input.stage3} --variants {params.variants}"
         " --device {params.device} --threads {threads} --output {output.checkpoint} --curves {output.curves} 2>&1 | tee {log}"
@@ -385,17 +386,17 @@ rule stage4:
 
 rule evaluate:
     input:
-        dataset=RESULTS + "/{corpus}/dataset.parquet",
-        splits=RESULTS + "/{corpus}/splits.parquet",
-        baselines=TRAINED + "/baselines.safetensors",
+        dataset=f"{RESULTS}/{{corpus}}/dataset.parquet",
+        splits=f"{RESULTS}/{{corpus}}/splits.parquet",
+        baselines=f"{TRAINED}/baselines.safetensors",
         distilled=get_distilled,
         students=get_student_checkpoints,
     output:
-        predictions=TRAINED + "/predictions.parquet",
+        predictions=f"{TRAINED}/predictions.parquet",
     log:
-        TRAINING_LOG + "/predictions.log",
+        f"{TRAINING_LOG}/predictions.log",
     benchmark:
-        TRAINING_BENCHMARK + "/predictions.tsv"
+        f"{TRAINING_BENCHMARK}/predictions.tsv"
     conda:
         ENVIRONMENT
     threads: TRAINING["threads"]
@@ -411,7 +412,7 @@ rule evaluate:
     message:
         "{wildcards.corpus}, {wildcards.protocol}, {wildcards.settings}: predicting the test items"
     shell:
-        "{PYTHON} -m model evaluate {wildcards.corpus} --protocol {wildcards.protocol} --name {wildcards.settings}"
+        "python -m model evaluate {wildcards.corpus} --protocol {wildcards.protocol} --name {wildcards.settings}"
         " --dataset {input.dataset} --splits {input.splits} --settings {params.settings}"
         " --baselines {input.baselines} {params.distilled} {params.students}"
         " --device {params.device} --threads {threads} --output {output.predictions} 2>&1 | tee {log}"
@@ -421,12 +422,12 @@ rule result_tables:
     input:
         predictions=get_prediction_files(),
     output:
-        tables=expand(RESULTS + "/tables/table{table}.csv", table=sorted(TABLES)),
-        runs=RESULTS + "/tables/runs.parquet",
+        tables=expand(f"{RESULTS}/tables/table{{table}}.csv", table=sorted(TABLES)),
+        runs=f"{RESULTS}/tables/runs.parquet",
     log:
-        RESULTS + "/logs/tables.log",
+        f"{RESULTS}/logs/tables.log",
     benchmark:
-        RESULTS + "/benchmarks/tables.tsv"
+        f"{RESULTS}/benchmarks/tables.tsv"
     conda:
         ENVIRONMENT
     threads: 1
@@ -439,5 +440,5 @@ rule result_tables:
     message:
         "making the tables"
     shell:
-        "{PYTHON} -m model tables --predictions {input.predictions} --settings {params.settings}"
+        "python -m model tables --predictions {input.predictions} --settings {params.settings}"
         " --tables {output.tables} --runs {output.runs} 2>&1 | tee {log}"

@@ -1,0 +1,325 @@
+"""A stacked run is the run that ordinary torch would have trained alone on the same batches."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from model.data import BatchPlan, Corpus, Split, Stack
+from model.fit import Adam, Label, fit, make_noise
+from model.networks import Dropout, StackedMLP
+from model.settings import PAPER, TUNED, merge, of_stages
+from model.stages import Distillation, FineTuning, Joint, Landing, Plain, Reconstruction
+from model.train import Task, Trainer
+from model.variants import STUDENTS
+from pipeline.errors import UserError
+
+RUNS, STEPS = 3, 50
+BOTH = ("lexical", "acoustic")
+STAGES = ("unimodal", "multimodal", "distilled", "stage1", "stage2", "stage3", "stage4")
+
+
+def corpus(task="classification", items=90):
+    rng = np.random.default_rng(0)
+    lexical = torch.from_numpy(rng.normal(size=(items, 12)).astype(np.float32))
+    acoustic = torch.from_numpy(rng.normal(50, 20, size=(items, 5)).astype(np.float32))
+    score = lexical[:, 0] + acoustic[:, 1] / 20 + torch.from_numpy(rng.normal(size=items).astype(np.float32))
+    target = (score > score.median()).long() if task == "classification" else score.sigmoid()
+    classes = ["low", "high"] if task == "classification" else None
+    ids = [f"item{number}" for number in range(items)]
+    return Corpus("toy", ids, np.array(ids), target, task, classes, {"lexical": lexical, "acoustic": acoustic})
+
+
+def splits(runs=RUNS, items=90):
+    found = []
+    for run in range(runs):
+        order = np.random.default_rng(run).permutation(items)
+        found.append(Split(run, np.sort(order[20:]), np.sort(order[10:20]), np.sort(order[:10])))
+    return found
+
+
+def settings(**more):
+    return merge(PAPER, {"epochs": 2, "batch_size": 32, **more})
+
+
+def stack_of(task="classification", runs=RUNS, **more):
+    chosen = splits(runs)
+    return Stack(corpus(task), chosen, BOTH, settings(**more), BatchPlan.of(chosen, 32), torch.device("cpu"))
+
+
+class Ordinary(torch.nn.Module):
+    """One run's network as anybody would write it, beginning with the weights of run `run` of a stacked one."""
+
+    def __init__(self, stacked, run):
+        super().__init__()
+        parts = [getattr(stacked, f"weight{layer}")[run] for layer in (1, 2, 3)]
+        self.linears = torch.nn.ModuleList(torch.nn.Linear(*weight.shape) for weight in parts)
+        for linear, weight in zip(self.linears, parts, strict=True):
+            linear.weight.data, linear.bias.data = weight.detach().T.clone(), torch.zeros(weight.shape[1])
+        self.norms = torch.nn.ModuleList(torch.nn.LayerNorm(parts[0].shape[1]) for _ in range(2))
+        self.skip = None
+        if stacked.skip_weight is not None:
+            self.skip = torch.nn.Linear(*stacked.skip_weight.shape[1:], bias=False)
+            self.skip.weight.data = stacked.skip_weight[run].detach().T.clone()
+
+    def forward(self, x, masks=None):
+        h = x
+        for linear, norm in zip(self.linears[:2], self.norms, strict=True):
+            h = F.leaky_relu(linear(h), 0.01)
+            h = norm(h if masks is None else h * next(masks))
+        return self.linears[2](h) + (0 if self.skip is None else self.skip(x))
+
+    def matches(self, stacked, run):
+        pairs = [(linear.weight.T, f"weight{n}") for n, linear in enumerate(self.linears, 1)]
+        pairs += [(linear.bias, f"bias{n}") for n, linear in enumerate(self.linears, 1)]
+        pairs += [(norm.weight, f"scale{n}") for n, norm in enumerate(self.norms, 1)]
+        pairs += [(norm.bias, f"shift{n}") for n, norm in enumerate(self.norms, 1)]
+        pairs += [] if self.skip is None else [(self.skip.weight.T, "skip_weight")]
+        for own, name in pairs:
+            assert torch.allclose(own, getattr(stacked, name)[run].squeeze(0), rtol=0, atol=1e-5), name
+
+
+def network(inputs, outputs, purpose=0, skip=False):
+    return StackedMLP([purpose * 100 + run for run in range(RUNS)], inputs, 16, outputs, skip)
+
+
+def losses_alone(kind, nets, x, student, target, extra, masks):
+    """The same loss, written for one run with torch's own functions."""
+
+    def task(answer):
+        if target.is_floating_point():
+            return F.l1_loss(answer.squeeze(-1), target)
+        return F.cross_entropy(answer, target)
+
+    if kind == "stage1":
+        return F.l1_loss(nets["decoder"](nets["teacher"](x, masks), masks), x)
+    if kind == "stage2":
+        return F.l1_loss(nets["student"](student, masks), extra)
+    if kind == "stage3":
+        z_f, z_i = nets["teacher"](x, masks), nets["student"](student, masks)
+        return task(nets["head"](z_f, masks)) + 0.3 * F.l1_loss(z_i, z_f.detach())
+    if kind == "stage4":
+        z_i = nets["student"](student, masks)
+        return task(nets["head"](z_i, masks)) + 0.3 * F.l1_loss(z_i, extra)
+    answer = nets["head"](nets["encoder"](student, masks), masks)
+    if kind == "distilled" and target.is_floating_point():
+        return 0.3 * F.l1_loss(answer / 7, extra / 7) + 0.7 * task(answer)
+    if kind == "distilled":
+        soft = F.kl_div(F.log_softmax(answer / 7, -1), F.softmax(extra / 7, -1), reduction="batchmean")
+        return 0.3 * 49 * soft + 0.7 * task(answer)
+    return task(answer)
+
+
+def stage_of(kind, outputs, skip):
+    latent = 8
+    if kind == "stage1":
+        return Reconstruction(network(17, latent, 1, skip), network(latent, 17, 2, skip), BOTH)
+    if kind == "stage2":
+        return Landing(network(12, latent, 3, skip), "lexical")
+    if kind == "stage3":
+        teacher, head, student = (
+            network(*shape, skip) for shape in ((17, latent, 1), (latent, outputs, 4), (12, latent, 3))
+        )
+        return Joint(teacher, head, student, BOTH, "lexical", 0.3)
+    student, head = network(12, latent, 3, skip), network(latent, outputs, 4, skip)
+    if kind == "stage4":
+        return FineTuning(student, head, "lexical", 0.3)
+    if kind == "distilled":
+        return Distillation(student, head, "lexical", 0.3, 7.0)
+    return Plain(student, head, ("lexical",))
+
+
+KINDS = ("unimodal", "distilled", "stage1", "stage2", "stage3", "stage4")
+
+
+@pytest.mark.parametrize(
+    "kind, task, decay, skip, dropout",
+    [
+        *((kind, task, 0.0, False, 0.0) for kind in KINDS for task in ("classification", "regression")),
+        *((kind, "classification", 0.1, True, 0.4) for kind in KINDS),
+    ],
+)
+def test_a_stacked_run_equals_ordinary_torch_on_the_same_batches(kind, task, decay, skip, dropout):
+    stack = stack_of(task)
+    extra = {"stage2": ("latent", 8), "stage4": ("latent", 8), "distilled": ("answer", 2 if task[0] == "c" else 1)}
+    if kind in extra:
+        name, width = extra[kind]
+        stack.freeze(name, torch.randn(RUNS, 90, width, generator=torch.Generator().manual_seed(1)))
+    stage = stage_of(kind, stack.corpus.outputs, skip)
+    alone = [{name: Ordinary(child, run) for name, child in stage.named_children()} for run in range(RUNS)]
+    weights = [[p for net in nets.values() for n, p in net.named_parameters() if p.dim() == 2] for nets in alone]
+    others = [[p for net in nets.values() for n, p in net.named_parameters() if p.dim() == 1] for nets in alone]
+    optimisers = [
+        torch.optim.AdamW([{"params": w, "weight_decay": decay}, {"params": o, "weight_decay": 0.0}], lr=1e-3)
+        for w, o in zip(weights, others, strict=True)
+    ]
+    adam = Adam(stage, 1e-3, decay)
+    noise = Remembered([11, 12, 13], dropout, stack.plan.rows)
+    batches = itertools.chain.from_iterable(stack.epochs(0, kind))
+    for batch, weight in itertools.islice(batches, STEPS):
+        (stage.loss(batch, noise) * weight).sum().backward()
+        adam.step()
+        masks = noise.forget()
+        for run, (nets, optimiser) in enumerate(zip(alone, optimisers, strict=True)):
+            rows = weight[run] > 0
+            optimiser.zero_grad()
+            losses_alone(
+                kind,
+                nets,
+                batch.features(BOTH)[run][rows],
+                batch.features(("lexical",))[run][rows],
+                batch.target()[run][rows],
+                batch.frozen(extra[kind][0])[run][rows] if kind in extra else None,
+                iter(mask[run][rows] for mask in masks) if dropout else None,
+            ).backward()
+            optimiser.step()
+    for run, nets in enumerate(alone):
+        for name, net in nets.items():
+            net.matches(getattr(stage, name), run)
+
+
+class Remembered:
+    """The stack's noise, which keeps the masks that it gave."""
+
+    def __init__(self, seeds, probability, rows):
+        self._dropout = Dropout(seeds, probability, rows, 16, torch.device("cpu"))
+        self._given = []
+
+    def hidden(self, units):
+        mask = self._dropout(torch.ones_like(units))
+        self._given.append(mask)
+        return units * mask
+
+    def features(self, features, name):
+        return features
+
+    def forget(self):
+        given, self._given = self._given, []
+        return given
+
+
+def trainer(chosen, **more):
+    everything = of_stages(settings(**more), STAGES, STUDENTS)
+    return Trainer(Task(corpus(), chosen, everything, 0, torch.device("cpu")))
+
+
+def every_stage(one):
+    """Train everything there is on one stack; its tensors."""
+    one.plain(("lexical",))
+    one.plain(BOTH)
+    one.distilled("lexical", dict(one.trained.tensors))
+    one.stage1(BOTH)
+    one.stage2(BOTH, "lexical", dict(one.trained.tensors))
+    tensors = dict(one.trained.tensors)
+    start = tuple(
+        {key.split(".")[1]: value for key, value in tensors.items() if key.startswith(f"pretrained/{name}.")}
+        for name in ("teacher", "student")
+    )
+    one.stage3(BOTH, "lexical", "pretrained", start)
+    one.stage4(BOTH, "lexical", "ours", "pretrained", dict(one.trained.tensors))
+    return one.trained.tensors
+
+
+def test_a_run_does_not_depend_on_the_runs_beside_it():
+    many, few = every_stage(trainer(splits(5))), every_stage(trainer(splits(2)))
+    for name, tensor in few.items():
+        assert torch.allclose(many[name][:2], tensor, rtol=0, atol=1e-5), name
+
+
+@pytest.mark.parametrize("more", [{}, {key: value for key, value in TUNED.items() if key != "epochs"}])
+def test_the_same_seed_gives_the_same_bits(more):
+    first, second = every_stage(trainer(splits(), **more)), every_stage(trainer(splits(), **more))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_runs_that_were_tuned_differently_are_trained_with_their_own_settings():
+    usual = trainer(splits())
+    usual.plain(("lexical",))
+    mixed = trainer(splits())
+    mixed.task.choice.update({"lexical": {1: {"learning_rate": 0.5}}})
+    mixed.plain(("lexical",))
+    weight = "lexical/unimodal/encoder.weight1"
+    same = [torch.allclose(usual.trained.tensors[weight][run], mixed.trained.tensors[weight][run]) for run in range(3)]
+    assert same == [True, False, True]
+
+
+def test_a_run_is_standardised_by_its_own_training_items():
+    stack = stack_of()
+    for run, split in enumerate(stack.splits):
+        mine = stack.inputs.view(RUNS, 90, -1)[run]
+        assert torch.allclose(mine[split.train].mean(0), torch.zeros(17), atol=1e-5)
+        assert torch.allclose(mine[split.train].std(0, correction=0), torch.ones(17), atol=1e-4)
+
+
+def test_whitening_leaves_the_directions_of_a_modality_uncorrelated():
+    stack = stack_of(whiten={"lexical": 1e-6})
+    mine = stack.inputs.view(RUNS, 90, -1)[0][stack.splits[0].train][:, :12]
+    assert torch.allclose(mine.T @ mine / len(mine), torch.eye(12), atol=1e-3)
+
+
+def test_a_normalised_target_gives_predictions_in_the_corpus_own_unit():
+    stack = stack_of("regression", normalize_target=True)
+    batch, _ = stack.part("test")
+    answer = batch.target().unsqueeze(-1)
+    expected = stack.corpus.target[torch.stack([torch.from_numpy(split.test) for split in stack.splits])]
+    assert torch.allclose(stack.decide(answer), expected, atol=1e-5)
+
+
+def test_each_epoch_shows_every_training_item_once_and_no_other():
+    uneven = splits()
+    uneven[0] = Split(0, uneven[0].train[:-7], uneven[0].val, uneven[0].test)
+    stack = Stack(corpus(), uneven, BOTH, settings(), BatchPlan.of(uneven, 32), torch.device("cpu"))
+    steps = next(stack.epochs(0, "x"))
+    assert len(steps) == 3
+    for run, split in enumerate(uneven):
+        seen = torch.cat([(batch.index[run] % 90)[weight[run] > 0] for batch, weight in steps])
+        assert sorted(seen.tolist()) == split.train.tolist()
+        assert all(weight[run].sum().item() == pytest.approx(1) for _, weight in steps)
+
+
+def test_balancing_weighs_classes_alike_within_the_training_items():
+    stack = stack_of(balance=True)
+    for run, split in enumerate(stack.splits):
+        weights, target = stack._weights[run][split.train], stack.corpus.target[split.train]
+        assert weights[target == 0].sum().item() == pytest.approx(weights[target == 1].sum().item(), rel=1e-5)
+        assert weights.mean().item() == pytest.approx(1, rel=1e-5)
+
+
+def test_dropout_drops_the_share_it_is_told_and_keeps_the_mean():
+    dropout = Dropout([1, 2], 0.75, 64, 64, torch.device("cpu"))
+    units = torch.stack([dropout(torch.ones(2, 64, 64)) for _ in range(20)])
+    assert set(units.unique().tolist()) == {0.0, 4.0}
+    assert (units == 0).float().mean().item() == pytest.approx(0.75, abs=0.01)
+
+
+@pytest.mark.parametrize("rate, loss", [(float("nan"), "nan"), (1e30, "nan|inf|e\\+")])
+def test_a_loss_that_is_no_number_or_explodes_names_where_it_happened(rate, loss):
+    stack = stack_of("regression")
+    stage = stage_of("stage4", 1, skip=False)
+    stack.freeze("latent", torch.zeros(RUNS, 90, 8))
+    label = Label("toy", "lexical", "ours", "stage4")
+    with pytest.raises(
+        UserError, match=f"toy, lexical, variant ours, run 0, stage4, epoch [12]: the loss is .*({loss})"
+    ):
+        fit(stage, stack, {**settings(), "learning_rate": rate, "hidden": 16, "epochs": 4}, 0, label)
+
+
+def test_the_curve_of_a_long_training_has_about_a_hundred_points():
+    stack = stack_of()
+    curve = fit(stage_of("unimodal", 2, False), stack, {**settings(), "hidden": 16, "epochs": 250}, 0, Label(*"abcd"))
+    epochs = [point.epoch for point in curve if point.run == 0]
+    assert epochs[-1] == 250 and 80 <= len(epochs) <= 101
+
+
+def test_hidden_noise_differs_between_variants_and_runs():
+    stack = stack_of(dropout=0.5)
+    first, second = (
+        make_noise(stack, settings(dropout=0.5, hidden=16), 0, Label("toy", "lexical", variant, "stage4"))
+        for variant in ("ours", "ours_no_regularisation")
+    )
+    units = torch.ones(RUNS, stack.plan.rows, 16)
+    masks = first.hidden(units)
+    assert not torch.equal(masks[0], masks[1])
+    assert not torch.equal(masks, second.hidden(units))
