@@ -36,6 +36,16 @@ class Rows:
     reason: str | None
 
 
+@dataclass(frozen=True)
+class _Row:
+    """What is left of a unit once it is computed: its input is let go."""
+
+    index: int
+    start_s: float | None
+    end_s: float | None
+    values: dict[str, np.ndarray]
+
+
 @dataclass
 class _Work:
     """An item whose units are being read and computed."""
@@ -45,7 +55,7 @@ class _Work:
     read: bool = False
     without_rows: bool = False
     reason: str | None = None
-    rows: list[tuple[Unit, dict[str, np.ndarray]]] = field(default_factory=list)
+    rows: list[_Row] = field(default_factory=list)
 
     @property
     def done(self) -> bool:
@@ -93,7 +103,7 @@ def extract(extractor: Extractor, items: Iterable[Item], readers: int = READERS)
                     item = work[number]
                     item.waiting -= 1
                     if not item.without_rows:
-                        item.rows.append((unit, values))
+                        item.rows.append(_Row(unit.index, unit.start_s, unit.end_s, values))
             while next_out in work and work[next_out].done:
                 yield _rows(work.pop(next_out), extractor)
                 next_out += 1
@@ -116,16 +126,16 @@ def _take(message: _Message, work: dict[int, _Work], batches: _Batches) -> None:
 
 
 def _rows(item: _Work, extractor: Extractor) -> Rows:
-    rows = sorted(item.rows, key=lambda row: row[0].index)
+    rows = sorted(item.rows, key=lambda row: row.index)
     columns = {
-        name: np.stack([values[name] for _, values in rows]) if rows else np.empty((0, width), dtype=np.float32)
+        name: np.stack([row.values[name] for row in rows]) if rows else np.empty((0, width), dtype=np.float32)
         for name, width in extractor.bundle.widths.items()
     }
     return Rows(
         item.item_id,
-        np.array([unit.index for unit, _ in rows], dtype=np.int32),
-        [unit.start_s for unit, _ in rows],
-        [unit.end_s for unit, _ in rows],
+        np.array([row.index for row in rows], dtype=np.int32),
+        [row.start_s for row in rows],
+        [row.end_s for row in rows],
         columns,
         item.reason,
     )
