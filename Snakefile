@@ -14,6 +14,7 @@ include: "workflow/rules/catalog.smk"
 include: "workflow/rules/media.smk"
 include: "workflow/rules/features.smk"
 include: "workflow/rules/dataset.smk"
+include: "workflow/rules/training_common.smk"
 include: "workflow/rules/training.smk"
 include: "workflow/rules/report.smk"
 
