@@ -1,6 +1,6 @@
 """How fast the features are, against named peers, in one run on one machine.
 
-    python -m benchmarks.features [--processor-time]
+    python -m benchmarks.features [--processor-time] [vggish] [bert] [faces]
 
 Prints ratios of VGGish, BERT and the faces' ResNet-50 to what one would write without this project, the share of the
 machine's measured bfloat16 matrix-product rate that each network reaches, and the speed from compressed sound in
@@ -41,6 +41,7 @@ VGGISH_FLOP = 1.7278e9  # a window: multiply-adds of the convolutions and linear
 RESNET_FLOP = 8.2e9  # a picture of 224 x 224
 BERT_PARAMETERS = 85.05e6  # of the encoder's matrices: two floating-point operations each for a token
 CLOCK = time.process_time if "--processor-time" in sys.argv[1:] else time.perf_counter
+PARTS = ("vggish", "bert", "faces")
 MADE = {"step": "benchmark", "corpus": None}
 
 
@@ -103,7 +104,11 @@ def vggish(folder: Path, matrices: float) -> tuple[Extractor, float]:
     files = [flac(each) for each in utterances]
     amount = sum(1 + (len(each) - WINDOW_SAMPLES) // WINDOW_HOP_SAMPLES for each in utterances)
     alone = rate(lambda: [peer(soundfile.read(io.BytesIO(file), dtype="float32")[0]) for file in files], amount)
-    show(f"ours, {extractor.bundle.precision}, windows a second", f"{ours:.1f}", f"{ours * WINDOW_S:.0f} x real time")
+    show(
+        f"ours, {extractor.bundle.precision}, {extractor.bundle.method}, windows a second",
+        f"{ours:.1f}",
+        f"{ours * WINDOW_S:.0f} x real time",
+    )
     show(
         f"SavedModel at its best batch ({best} windows)",
         f"{theirs[best]:.1f}",
@@ -232,13 +237,16 @@ def main() -> None:
     exact, matrices = matrix_rate(torch.float32), matrix_rate(torch.bfloat16)
     show("matrix products, float32", f"{exact / 1e9:.0f} GFLOP/s")
     show("matrix products, bfloat16", f"{matrices / 1e9:.0f} GFLOP/s")
+    parts = [part for part in PARTS if part in sys.argv[1:]] or PARTS
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        extractor, network = vggish(folder, matrices)
-        end_to_end(folder, extractor, network)
-        del extractor
-        bert(folder, matrices)
-        faces(matrices)
+        if "vggish" in parts:
+            extractor, network = vggish(Path(name), matrices)
+            end_to_end(Path(name), extractor, network)
+            del extractor
+        if "bert" in parts:
+            bert(Path(name), matrices)
+        if "faces" in parts:
+            faces(matrices)
     print(f"{time.perf_counter() - started:.0f} s, load {os.getloadavg()[0]:.1f}")
 
 

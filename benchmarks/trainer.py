@@ -1,0 +1,222 @@
+"""How fast the stacked trainer is: TED lexical's complete cell, against one module a run and a DataLoader.
+
+    python benchmarks/trainer.py --judgenet ../shared/judgenet
+
+Both sides train the same list of networks on the same corpus, with the paper's settings and as many runs: unimodal,
+multimodal, distilled, stages 1 to 3 and, in stage 4, ours with and without regularisation. The ordinary side is written
+as anybody would write it: torch.nn modules, torch.optim.Adam, batches of 64 from a DataLoader over tensors. Prints the
+times, their ratio, and the share of the machine's measured matrix-product rate that the stacked trainer reaches.
+"""
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from model.data import CLASSIFICATION, Corpus, Split
+from model.settings import of_stages, resolve
+from model.splits import PARTS, paper_splits
+from model.train import Task, Trainer
+from model.variants import STUDENTS
+
+BOTH = ("lexical", "acoustic")
+STAGES = ("unimodal", "multimodal", "distilled", "stage1", "stage2", "stage3", "stage4")
+VARIANTS = ("ours", "ours_no_regularisation")
+
+
+def published_ted(judgenet: str) -> Corpus:
+    """TED as the authors published its features."""
+    from pipeline.corpora import published
+
+    read = published.read("ted", {"judgenet": judgenet, "metadata": None})
+    ids = read.catalog.table["item_id"].to_pylist()
+    features = {
+        modality: torch.stack([torch.as_tensor(read.features[modality][item_id]) for item_id in ids]).float()
+        for modality in BOTH
+    }
+    target = torch.tensor(read.catalog.table["target"].to_pylist()).long()
+    return Corpus("ted", ids, None, target, CLASSIFICATION, list(read.catalog.classes), features)
+
+
+def stacked(corpus: Corpus, splits: list[Split]) -> Trainer:
+    """The complete cell, all runs at once."""
+    settings = of_stages(resolve({}, "ted", "paper"), STAGES, STUDENTS)
+    trainer = Trainer(Task(corpus, splits, settings, 0, torch.device("cpu")))
+    trained = trainer.trained.tensors
+    trainer.plain(("lexical",))
+    trainer.plain(BOTH)
+    trainer.distilled("lexical", dict(trained))
+    trainer.stage1(BOTH)
+    trainer.stage2(BOTH, "lexical", dict(trained))
+    start = tuple(
+        {name.split(".")[1]: tensor for name, tensor in trained.items() if name.startswith(f"pretrained/{network}.")}
+        for network in ("teacher", "student")
+    )
+    trainer.stage3(BOTH, "lexical", "pretrained", start)
+    after = dict(trained)
+    for variant in VARIANTS:
+        trainer.stage4(BOTH, "lexical", variant, "pretrained", after)
+    return trainer
+
+
+class Network(nn.Sequential):
+    """Encoder, decoder or head of one run."""
+
+    def __init__(self, inputs: int, outputs: int, hidden: int = 64, dropout: float = 0.1):
+        layers = []
+        for width in (inputs, hidden):
+            linear = nn.Linear(width, hidden)
+            nn.init.kaiming_uniform_(linear.weight)
+            nn.init.zeros_(linear.bias)
+            layers += [linear, nn.LeakyReLU(), nn.Dropout(dropout), nn.LayerNorm(hidden)]
+        super().__init__(*layers, nn.Linear(hidden, outputs))
+
+
+def ordinary(corpus: Corpus, split: Split, epochs: int = 10) -> None:
+    """The complete cell for one run."""
+    features = torch.cat([corpus.features[modality] for modality in BOTH], 1)
+    train = features[split.train]
+    features = (features - train.mean(0)) / train.std(0, correction=0).clamp_min(1e-8)
+    x, y = features[split.train], corpus.target[split.train]
+    x_val, y_val = features[split.val], corpus.target[split.val]
+    lexical = corpus.features["lexical"].shape[1]
+    everything = features.shape[1]
+
+    def fit(networks: list[nn.Module], loss: Callable, *frozen: Tensor, val: tuple[Tensor, ...] = ()) -> None:
+        optimiser = torch.optim.Adam([p for network in networks for p in network.parameters()], lr=1e-3)
+        loader = DataLoader(TensorDataset(x, y, *frozen), batch_size=64, shuffle=True)
+        for _ in range(epochs):
+            for network in networks:
+                network.train()
+            for batch in loader:
+                optimiser.zero_grad()
+                loss(*batch).backward()
+                optimiser.step()
+            for network in networks:
+                network.eval()
+            with torch.no_grad():
+                loss(x_val, y_val, *val)
+
+    def frozen(network: nn.Module, rows: Tensor) -> Tensor:
+        network.eval()
+        with torch.no_grad():
+            return network(rows)
+
+    def plain(encoder: nn.Module, head: nn.Module, width: int) -> Callable:
+        return lambda x, y: F.cross_entropy(head(encoder(x[:, :width])), y)
+
+    unimodal = Network(lexical, 64), Network(64, 2)
+    fit([*unimodal], plain(*unimodal, lexical))
+    multimodal = Network(everything, 64), Network(64, 2)
+    fit([*multimodal], plain(*multimodal, everything))
+
+    encoder, head = Network(lexical, 64), Network(64, 2)
+
+    def distilled(x: Tensor, y: Tensor, answer: Tensor) -> Tensor:
+        logits = head(encoder(x[:, :lexical]))
+        soft = F.kl_div(F.log_softmax(logits / 7, -1), F.softmax(answer / 7, -1), reduction="batchmean")
+        return 0.3 * 49 * soft + 0.7 * F.cross_entropy(logits, y)
+
+    oracle = nn.Sequential(*multimodal)
+    fit([encoder, head], distilled, frozen(oracle, x), val=(frozen(oracle, x_val),))
+
+    teacher, decoder = Network(everything, 64), Network(64, everything)
+    fit([teacher, decoder], lambda x, y: F.l1_loss(decoder(teacher(x)), x))
+
+    student, head = Network(lexical, 64), Network(64, 2)
+    fit(
+        [student],
+        lambda x, y, z: F.l1_loss(student(x[:, :lexical]), z),
+        frozen(teacher, x),
+        val=(frozen(teacher, x_val),),
+    )
+
+    def joint(x: Tensor, y: Tensor) -> Tensor:
+        z = teacher(x)
+        return F.cross_entropy(head(z), y) + 0.3 * F.l1_loss(student(x[:, :lexical]), z.detach())
+
+    fit([teacher, student, head], joint)
+
+    after = [{name: value.clone() for name, value in network.state_dict().items()} for network in (student, head)]
+    for alpha in (0.3, 0.0):
+        for network, weights in zip((student, head), after, strict=True):
+            network.load_state_dict(weights)
+
+        def tuned(x: Tensor, y: Tensor, z: Tensor, alpha: float = alpha) -> Tensor:
+            latent = student(x[:, :lexical])
+            return F.cross_entropy(head(latent), y) + alpha * F.l1_loss(latent, z)
+
+        fit([student, head], tuned, frozen(teacher, x), val=(frozen(teacher, x_val),))
+
+
+def products(corpus: Corpus, items: int, epochs: int = 10) -> float:
+    """Multiplications and additions of one run's matrix products in the complete cell, forward and backward."""
+    lexical = corpus.features["lexical"].shape[1]
+    everything = lexical + corpus.features["acoustic"].shape[1]
+
+    def network(inputs: int, outputs: int, first: bool) -> int:
+        """Per item: forward, the weights' gradients, and the inputs' gradients where something lies before."""
+        inner = 64 * 64 + 64 * outputs
+        return 2 * (inputs * 64 * (2 if first else 3) + inner * 3)
+
+    student, teacher, head = network(lexical, 64, True), network(everything, 64, True), network(64, 2, False)
+    decoder = network(64, everything, False)
+    cell = [student + head, teacher + head, student + head, teacher + decoder, student, teacher + head + student]
+    return float(items * epochs * (sum(cell) + len(VARIANTS) * (student + head)))
+
+
+def matrix_rate(size: int = 1024, seconds: float = 2.0) -> float:
+    """Operations per second of this machine's float32 matrix product, with the threads that torch uses."""
+    a, b = torch.randn(size, size), torch.randn(size, size)
+    rates = []
+    until = time.perf_counter() + seconds
+    while time.perf_counter() < until:
+        begun = time.perf_counter()
+        a @ b
+        rates.append(2 * size**3 / (time.perf_counter() - begun))
+    return statistics.median(rates)
+
+
+def splits_of(items: int, runs: int) -> Iterator[Split]:
+    for assignment in paper_splits(items, runs, 0):
+        parts = [(assignment.part == number).nonzero()[0] for number in range(len(PARTS))]
+        yield Split(assignment.run, *parts)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--judgenet", default="../shared/judgenet", help="a checkout of the published features")
+    parser.add_argument("--runs", type=int, default=10)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    corpus = published_ted(args.judgenet)
+    splits = list(splits_of(len(corpus.item_ids), args.runs))
+
+    begun = time.perf_counter()
+    stacked(corpus, splits)
+    ours_s = time.perf_counter() - begun
+    begun = time.perf_counter()
+    for split in splits:
+        ordinary(corpus, split)
+    theirs_s = time.perf_counter() - begun
+    rate = matrix_rate()
+    reached = products(corpus, len(splits[0].train)) * args.runs / ours_s
+    print(f"TED lexical, complete cell, {args.runs} runs, {len(corpus.item_ids)} talks, {args.threads} threads")
+    print(f"stacked   {ours_s:8.1f} s")
+    print(f"ordinary  {theirs_s:8.1f} s")
+    print(f"ratio     {theirs_s / ours_s:8.1f}")
+    print(f"matrix products: {reached / 1e9:.0f} of {rate / 1e9:.0f} GFLOP/s, a share of {reached / rate:.2f}")
+
+
+if __name__ == "__main__":
+    main()
