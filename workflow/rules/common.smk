@@ -35,8 +35,9 @@ CORPORA = CONFIG["corpora"]
 
 # `python` in a rule is the interpreter that runs Snakemake, so that no virtual environment needs to be active; it stands
 # in no param, so that another environment recomputes nothing. With --sdm conda it is the one of environment.yml.
+# A prefix takes the place of Snakemake's own, so it has to say again that a failing command fails its pipe and its job.
 if DeploymentMethod.CONDA not in workflow.deployment_settings.deployment_method:
-    shell.prefix(f"export PATH={shlex.quote(os.path.dirname(sys.executable))}:$PATH; ")
+    shell.prefix(f"set -euo pipefail; export PATH={shlex.quote(os.path.dirname(sys.executable))}:$PATH; ")
 ENVIRONMENT = f"{workflow.basedir}/environment.yml"
 
 
