@@ -188,6 +188,19 @@ def evaluate(args: argparse.Namespace) -> None:
     _write_predictions(args.output, task.corpus, rows, made_by)
 
 
+def tune(args: argparse.Namespace) -> None:
+    """Choose the settings of every student, for each run from its training and validation items alone."""
+    from model import tune as tuning
+    from model.variants import STUDENTS
+
+    task = _trainer(args).task
+    students = [student for student in STUDENTS if student in task.corpus.features]
+    choice = tuning.choose(task, students, args.settings["trials"], args.protocol == "grouped")
+    made_by = _made_by("tune", args, fingerprint("model.tune"), [args.dataset, args.splits])
+    with store.atomic(args.output) as temporary:
+        tuning.write(temporary, choice, made_by)
+
+
 def tables(args: argparse.Namespace) -> None:
     """Make the result tables from all predictions."""
     import csv
@@ -225,6 +238,7 @@ def _trainer(args: argparse.Namespace) -> Any:
     """The corpus, its splits and the settings, ready to train."""
     import torch
 
+    from model import tune
     from model.data import read_corpus, read_splits
     from model.train import Task, Trainer, device_of
 
@@ -238,6 +252,7 @@ def _trainer(args: argparse.Namespace) -> Any:
             own["stages"],
             own["seed"],
             device_of(args.device),
+            tune.read(args.choice) if args.choice else {},
         )
     )
 
@@ -346,6 +361,7 @@ def parser() -> argparse.ArgumentParser:
             sub.add_argument("--curves", required=True)
         sub.add_argument("--device", default="auto", help="auto, cpu, cuda")
         sub.add_argument("--threads", type=int, default=1)
+        sub.add_argument("--choice", help="what tuning chose, a YAML file")
         return sub
 
     add(splits, "corpus", "dataset", "catalog", "settings", "output")
@@ -370,6 +386,7 @@ def parser() -> argparse.ArgumentParser:
         metavar=("TEACHER", "MODALITY", "VARIANTS", "STAGE3", "STAGE4"),
         help="the checkpoints of a student, and the variants (with commas) that are wanted of it",
     )
+    add_training(tune, curves=False)
     made = add(tables, "settings", "runs")
     made.add_argument("--predictions", nargs="+", required=True)
     made.add_argument("--tables", nargs="+", required=True)

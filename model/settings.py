@@ -48,32 +48,31 @@ PAPER_OF_CORPUS: dict[str, Settings] = {
 # What the recipe of the README adds to them, alike for every variant; `tune` chooses the sizes from here on.
 TUNED: Settings = {
     "dropout": 0.5,
-    "learning_rate": 4e-3,
-    "weight_decay": 4.0,
+    "learning_rate": 2e-3,
+    "weight_decay": 0.1,
     "batch_size": 128,
-    "epochs": 8,
+    "epochs": 12,
     "whiten": {"acoustic": 0.1},
     "normalize_target": True,
     "skip": True,
-    "input_dropout": 0.6,
+    "input_dropout": 0.45,
     "averaging": 0.98,
-    "acoustic": {"weight_decay": 2.0, "input_dropout": 0.45, "epochs": 10},
-    "stage1": {"epochs": 4},
-    "stage2": {"epochs": 4},
-    "stage3": {"epochs": 6, "relative_latent": True},
+    "acoustic": {"learning_rate": 4e-3, "weight_decay": 2.0, "epochs": 10},
+    "stage1": {"epochs": 6},
+    "stage3": {"relative_latent": True},
     "stage4": {"relative_latent": True},
 }
 TUNED_OF_CORPUS: dict[str, Settings] = {
     "mit": {
         "dropout": 0.7,
+        "input_dropout": 0.6,
+        "learning_rate": 4e-3,
         "weight_decay": 3.0,
         "epochs": 60,
         "whiten": {},
         "silent_head": True,
-        "acoustic": {"weight_decay": 3.0, "input_dropout": 0.6, "epochs": 60},
+        "acoustic": {"weight_decay": 3.0, "epochs": 60},
         "stage1": {"epochs": 30},
-        "stage2": {"epochs": 60},
-        "stage3": {"epochs": 60},
         "stage4": {"learning_rate": 4e-4, "epochs": 30, "alpha": 1.0},
     },
 }
@@ -87,6 +86,7 @@ TRAINING: Settings = {
     "settings": ["paper"],
     "device": "auto",
     "threads": 1,
+    "trials": 12,  # candidates that tuning offers beside the settings as they stand
     "paper": {},
     "tuned": {},
     "corpora": {},
@@ -124,14 +124,17 @@ def resolve(training: Mapping[str, Any], corpus: str, name: str) -> Settings:
 def of_stages(settings: Mapping[str, Any], stages: Sequence[str], students: Sequence[str]) -> Settings:
     """What each stage is told: the common settings, then the student's section, then the stage's own.
 
-    A stage that trains a student of one modality has an entry for each, such as `stage4.lexical`.
+    A stage that trains a student of one modality has an entry for each, such as `stage4.lexical`; `pinned` names what
+    its own section says, which tuning leaves alone.
     """
     common = {key: value for key, value in settings.items() if key not in SECTIONS}
     found = {}
     for stage in stages:
         own = settings.get(stage, {})
         if stage in STUDENT_STAGES:
-            found |= {f"{stage}.{student}": {**common, **settings.get(student, {}), **own} for student in students}
+            for student in students:
+                told = {**common, **settings.get(student, {}), **own}
+                found[f"{stage}.{student}"] = {**told, "pinned": sorted(own)}
         else:
             found[stage] = {**common, **own}
     return found

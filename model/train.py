@@ -53,7 +53,9 @@ class Task:
         chosen = self.choice.get(student, {})
         alike: dict[str, list[Split]] = {}
         for split in self.splits:
-            own = {**self.settings[stage], **chosen.get(split.run, {})}
+            told = self.settings[stage]
+            pinned = told.get("pinned", ())
+            own = {**told, **{key: value for key, value in chosen.get(split.run, {}).items() if key not in pinned}}
             alike.setdefault(json.dumps(own, sort_keys=True), []).append(split)
         width = sum(self.corpus.features[modality].shape[1] for modality in modalities)
         at_once = max(1, min(RUNS_AT_ONCE, INPUTS_AT_ONCE // (width * len(self.corpus.item_ids))))

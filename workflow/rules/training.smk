@@ -53,10 +53,39 @@ rule linear:
         " --splits {input.splits} --settings {params.settings} --output {output.predictions} 2>&1 | tee {log}"
 
 
+rule tune:
+    input:
+        dataset=f"{RESULTS}/{{corpus}}/dataset.parquet",
+        splits=f"{RESULTS}/{{corpus}}/splits.parquet",
+    output:
+        choice=f"{TRAINED}/choice.yaml",
+    log:
+        f"{TRAINING_LOG}/choice.log",
+    benchmark:
+        f"{TRAINING_BENCHMARK}/choice.tsv"
+    conda:
+        ENVIRONMENT
+    threads: TRAINING["threads"]
+    resources:
+        mem_mb=3000,
+        runtime=240,
+    params:
+        settings=get_tuning_settings,
+        device=TRAINING["device"],
+        code=fingerprint("model.tune"),
+    message:
+        "{wildcards.corpus}, {wildcards.protocol}: tuning, for each run on its own training and validation items"
+    shell:
+        "python -m model tune {wildcards.corpus} --protocol {wildcards.protocol} --name {wildcards.settings}"
+        " --dataset {input.dataset} --splits {input.splits} --settings {params.settings}"
+        " --device {params.device} --threads {threads} --output {output.choice} 2>&1 | tee {log}"
+
+
 rule baselines:
     input:
         dataset=f"{RESULTS}/{{corpus}}/dataset.parquet",
         splits=f"{RESULTS}/{{corpus}}/splits.parquet",
+        choice=get_choice,
     output:
         checkpoint=f"{TRAINED}/baselines.safetensors",
         curves=f"{TRAINED}/baselines.curves.parquet",
@@ -72,13 +101,14 @@ rule baselines:
         runtime=120,
     params:
         settings=lambda wildcards: get_stage_settings(wildcards, "unimodal", "multimodal"),
+        choice=get_choice_option,
         device=TRAINING["device"],
         code=fingerprint("model.train"),
     message:
         "{wildcards.corpus}, {wildcards.protocol}, {wildcards.settings}: unimodal and multimodal networks"
     shell:
         "python -m model baselines {wildcards.corpus} --protocol {wildcards.protocol} --name {wildcards.settings}"
-        " --dataset {input.dataset} --splits {input.splits} --settings {params.settings}"
+        " --dataset {input.dataset} --splits {input.splits} --settings {params.settings} {params.choice}"
         " --device {params.device} --threads {threads} --output {output.checkpoint} --curves {output.curves} 2>&1 | tee {log}"
 
 
@@ -87,6 +117,7 @@ rule distilled:
         dataset=f"{RESULTS}/{{corpus}}/dataset.parquet",
         splits=f"{RESULTS}/{{corpus}}/splits.parquet",
         baselines=f"{TRAINED}/baselines.safetensors",
+        choice=get_choice,
     output:
         checkpoint=f"{TRAINED}/distilled.safetensors",
         curves=f"{TRAINED}/distilled.curves.parquet",
@@ -102,13 +133,14 @@ rule distilled:
         runtime=120,
     params:
         settings=lambda wildcards: get_stage_settings(wildcards, "distilled"),
+        choice=get_choice_option,
         device=TRAINING["device"],
         code=fingerprint("model.train"),
     message:
         "{wildcards.corpus}, {wildcards.protocol}, {wildcards.settings}: distilled students"
     shell:
         "python -m model distilled {wildcards.corpus} --protocol {wildcards.protocol} --name {wildcards.settings}"
-        " --dataset {input.dataset} --splits {input.splits} --settings {params.settings}"
+        " --dataset {input.dataset} --splits {input.splits} --settings {params.settings} {params.choice}"
         " --baselines {input.baselines}"
         " --device {params.device} --threads {threads} --output {output.checkpoint} --curves {output.curves} 2>&1 | tee {log}"
 
@@ -148,6 +180,7 @@ rule stage2:
         dataset=f"{RESULTS}/{{corpus}}/dataset.parquet",
         splits=f"{RESULTS}/{{corpus}}/splits.parquet",
         stage1=f"{TRAINED}/{{teacher}}/stage1.safetensors",
+        choice=get_choice,
     output:
         checkpoint=f"{TRAINED}/{{teacher}}/stage2_{{modality}}.safetensors",
         curves=f"{TRAINED}/{{teacher}}/stage2_{{modality}}.curves.parquet",
@@ -163,13 +196,14 @@ rule stage2:
         runtime=120,
     params:
         settings=lambda wildcards: get_stage_settings(wildcards, "stage2"),
+        choice=get_choice_option,
         device=TRAINING["device"],
         code=fingerprint("model.train"),
     message:
         "{wildcards.corpus}, {wildcards.protocol}, {wildcards.settings}: stage 2, the {wildcards.modality} student lands on the latent"
     shell:
         "python -m model stage2 {wildcards.corpus} --protocol {wildcards.protocol} --name {wildcards.settings}"
-        " --dataset {input.dataset} --splits {input.splits} --settings {params.settings}"
+        " --dataset {input.dataset} --splits {input.splits} --settings {params.settings} {params.choice}"
         " --teacher {wildcards.teacher} --modality {wildcards.modality} --stage1 {input.stage1}"
         " --device {params.device} --threads {threads} --output {output.checkpoint} --curves {output.curves} 2>&1 | tee {log}"
 
@@ -180,6 +214,7 @@ rule stage3:
         splits=f"{RESULTS}/{{corpus}}/splits.parquet",
         own=lambda wildcards: get_pretraining(wildcards, wildcards.corpus),
         other=get_other_pretraining,
+        choice=get_choice,
     output:
         checkpoint=f"{TRAINED}/{{teacher}}/stage3_{{modality}}.safetensors",
         curves=f"{TRAINED}/{{teacher}}/stage3_{{modality}}.curves.parquet",
@@ -196,13 +231,14 @@ rule stage3:
     params:
         settings=lambda wildcards: get_stage_settings(wildcards, "stage3"),
         starts=get_starts,
+        choice=get_choice_option,
         device=TRAINING["device"],
         code=fingerprint("model.train"),
     message:
         "{wildcards.corpus}, {wildcards.protocol}, {wildcards.settings}: stage 3, teacher, head and {wildcards.modality} student together"
     shell:
         "python -m model stage3 {wildcards.corpus} --protocol {wildcards.protocol} --name {wildcards.settings}"
-        " --dataset {input.dataset} --splits {input.splits} --settings {params.settings}"
+        " --dataset {input.dataset} --splits {input.splits} --settings {params.settings} {params.choice}"
         " --teacher {wildcards.teacher} --modality {wildcards.modality} {params.starts}"
         " --device {params.device} --threads {threads} --output {output.checkpoint} --curves {output.curves} 2>&1 | tee {log}"
 
@@ -212,6 +248,7 @@ rule stage4:
         dataset=f"{RESULTS}/{{corpus}}/dataset.parquet",
         splits=f"{RESULTS}/{{corpus}}/splits.parquet",
         stage3=f"{TRAINED}/{{teacher}}/stage3_{{modality}}.safetensors",
+        choice=get_choice,
     output:
         checkpoint=f"{TRAINED}/{{teacher}}/stage4_{{modality}}.safetensors",
         curves=f"{TRAINED}/{{teacher}}/stage4_{{modality}}.curves.parquet",
@@ -228,13 +265,14 @@ rule stage4:
     params:
         settings=lambda wildcards: get_stage_settings(wildcards, "stage4"),
         variants=get_finetuned,
+        choice=get_choice_option,
         device=TRAINING["device"],
         code=fingerprint("model.train"),
     message:
         "{wildcards.corpus}, {wildcards.protocol}, {wildcards.settings}: stage 4, the {wildcards.modality} student alone"
     shell:
         "python -m model stage4 {wildcards.corpus} --protocol {wildcards.protocol} --name {wildcards.settings}"
-        " --dataset {input.dataset} --splits {input.splits} --settings {params.settings}"
+        " --dataset {input.dataset} --splits {input.splits} --settings {params.settings} {params.choice}"
         " --teacher {wildcards.teacher} --modality {wildcards.modality} --stage3 {input.stage3} --variants {params.variants}"
         " --device {params.device} --threads {threads} --output {output.checkpoint} --curves {output.curves} 2>&1 | tee {log}"
 

@@ -26,6 +26,21 @@ def get_stage_settings(wildcards, *stages):
     return get_settings(seed=TRAINING["seed"], stages=of_stages(resolved, stages, students))
 
 
+def get_tuning_settings(wildcards):
+    resolved = resolve(TRAINING, wildcards.corpus, wildcards.settings)
+    stages = of_stages(resolved, ("unimodal",), variants.STUDENTS)
+    return get_settings(seed=TRAINING["seed"], trials=TRAINING["trials"], stages=stages)
+
+
+def get_choice(wildcards):
+    """What tuning chose, where the settings are the tuned ones."""
+    return f"{TRAINED.format(**wildcards)}/choice.yaml" if wildcards.settings == "tuned" else []
+
+
+def get_choice_option(wildcards, input):
+    return f"--choice {input.choice}" if input.choice else ""
+
+
 def get_split_settings():
     return get_settings(**{key: TRAINING[key] for key in ("seed", "protocols", "runs", "folds", "repeats")})
 
