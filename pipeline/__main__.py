@@ -134,7 +134,7 @@ def dataset(args: argparse.Namespace) -> None:
 
 
 def _extractor_of(feature_path: str) -> Any:
-    return store.read_provenance(feature_path)["weights"]
+    return store.read_provenance(feature_path)["extractor"]
 
 
 def describe(args: argparse.Namespace) -> None:
