@@ -225,6 +225,24 @@ def tables(args: argparse.Namespace) -> None:
     store.write(args.runs, pa.table({name: pa.array([row[name] for row in runs]) for name in columns}), "runs", made_by)
 
 
+def predict(args: argparse.Namespace) -> None:
+    """Score new texts or recordings with a trained student; a line of JSON an item."""
+    from model import predict as scoring
+
+    student = scoring.read_student(args.checkpoint, args.variant, args.dataset, args.splits)
+    found = scoring.predict(
+        student,
+        args.dataset,
+        texts=args.text,
+        text_files=args.text_file,
+        audio=args.audio,
+        settings=args.features,
+        weights_path=args.weights,
+    )
+    for row in found:
+        print(json.dumps(row, ensure_ascii=False))
+
+
 def report(args: argparse.Namespace) -> None:
     """Make the report page."""
     from model.report import render
@@ -390,6 +408,13 @@ def parser() -> argparse.ArgumentParser:
     made = add(tables, "settings", "runs")
     made.add_argument("--predictions", nargs="+", required=True)
     made.add_argument("--tables", nargs="+", required=True)
+    scored = add(predict, "checkpoint", "variant", "dataset", "splits")
+    new = scored.add_mutually_exclusive_group(required=True)
+    new.add_argument("--text", nargs="+", default=[], help="each a text")
+    new.add_argument("--text-file", nargs="+", default=[], metavar="FILE", help="each a text, in UTF-8")
+    new.add_argument("--audio", nargs="+", default=[], metavar="FILE", help="each a recording")
+    scored.add_argument("--features", type=json.loads, metavar="JSON", help="the extractor, if its files are gone")
+    scored.add_argument("--weights", metavar="FILE", help="its converted weights, if they lie elsewhere")
     page = add(report, "output")
     for option in ("tables", "curves", "datasets", "quality"):
         page.add_argument(f"--{option}", nargs="+", required=True)
