@@ -24,10 +24,10 @@ demo: install  ## the whole workflow on the embedded corpora: results/report/ind
 	$(BIN)/snakemake --cores $(CORES) --configfile config/demo.yaml
 
 test: install  ## all tests, among them a run of the whole demo workflow
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: install lint  ## lint and the fast tests
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 lint: install  ## ruff, snakefmt and Snakemake's own linter
 	$(BIN)/ruff check .

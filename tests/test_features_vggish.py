@@ -17,7 +17,6 @@ from pipeline.features.windows import windows
 from pipeline.features.winograd import WinogradConvolution
 from tests import vggish_peer
 
-pytestmark = pytest.mark.xdist_group("features_vggish")  # the weights are made once
 SIGNALS = ("ljspeech", "speechbrain", "sine_1khz")
 
 
