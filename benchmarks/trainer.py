@@ -4,8 +4,9 @@
 
 Both sides train the same list of networks on the same corpus, with the paper's settings and as many runs: unimodal,
 multimodal, distilled, stages 1 to 3 and, in stage 4, ours with and without regularisation. The ordinary side is written
-as anybody would write it: torch.nn modules, torch.optim.Adam, batches of 64 from a DataLoader over tensors. Prints the
-times, their ratio, and the share of the machine's measured matrix-product rate that the stacked trainer reaches.
+as anybody would write it: torch.nn modules, torch.optim.Adam, batches of 64 from a DataLoader over tensors. Both may
+use the same number of threads: the stacked trainer gives each of them a share of the runs. Prints the times, their
+ratio, and the share of the machine's measured matrix-product rate that the stacked trainer reaches.
 """
 
 import argparse

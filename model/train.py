@@ -1,12 +1,15 @@
 """The training of each stage and baseline: from checkpoints of the stages before to a checkpoint.
 
 Reads a dataset, its splits and earlier checkpoints; returns tensors and learning curves, which `model.__main__` writes.
-All runs of a protocol are trained as one stack (in blocks, where they would not fit).
+All runs of a protocol are trained as one stack; in blocks, where they would not fit, or where several CPU threads are
+to share the work: the networks are too small for threads to share a single product.
 """
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -47,8 +50,12 @@ class Task:
     device: torch.device
     choice: Mapping[str, Mapping[int, Mapping[str, Any]]] = field(default_factory=dict)
 
-    def blocks(self, modalities: tuple[str, ...], stage: str) -> Iterator["Block"]:
+    def blocks(self, modalities: tuple[str, ...], stage: str, workers: int = 1) -> Iterator["Block"]:
         """The runs in blocks that fit into memory and have the same settings."""
+        return (make() for make in self.makers(modalities, stage, workers))
+
+    def makers(self, modalities: tuple[str, ...], stage: str, workers: int) -> Iterator[Callable[[], "Block"]]:
+        """What makes each of the blocks, so that `workers` of them may be made and trained at a time."""
         _, _, student = stage.partition(".")
         chosen = self.choice.get(student, {})
         alike: dict[str, list[Split]] = {}
@@ -58,13 +65,18 @@ class Task:
             own = {**told, **{key: value for key, value in chosen.get(split.run, {}).items() if key not in pinned}}
             alike.setdefault(json.dumps(own, sort_keys=True), []).append(split)
         width = sum(self.corpus.features[modality].shape[1] for modality in modalities)
-        at_once = max(1, min(RUNS_AT_ONCE, INPUTS_AT_ONCE // (width * len(self.corpus.item_ids))))
+        at_once = max(1, min(RUNS_AT_ONCE, INPUTS_AT_ONCE // workers // (width * len(self.corpus.item_ids))))
         for text, splits in alike.items():
             settings = json.loads(text)
             plan = BatchPlan.of(self.splits, settings["batch_size"])
-            for start in range(0, len(splits), at_once):
-                stack = Stack(self.corpus, splits[start : start + at_once], modalities, settings, plan, self.device)
-                yield Block(stack, settings, self.seed)
+            size = min(at_once, -(-len(splits) // workers))
+            for start in range(0, len(splits), size):
+                yield partial(self._block, splits[start : start + size], modalities, settings, plan)
+
+    def _block(
+        self, splits: Sequence[Split], modalities: tuple[str, ...], settings: Mapping[str, Any], plan: BatchPlan
+    ) -> "Block":
+        return Block(Stack(self.corpus, splits, modalities, settings, plan, self.device), settings, self.seed)
 
 
 @dataclass(frozen=True)
@@ -217,17 +229,32 @@ class Trainer:
         make: Callable[[Block], Stage],
     ) -> None:
         """Train one variant in blocks of runs; keep its tensors under `variant`."""
-        parts: list[dict[str, Tensor]] = []
-        runs: list[int] = []
-        for block in self.task.blocks(modalities, name):
+
+        def train(make_block: Callable[[], Block]) -> tuple[list[int], list[Point], dict[str, Tensor]]:
+            block = make_block()
             stage = make(block)
             points = fit(stage, block.stack, block.settings, self.task.seed, label)
+            return block.stack.runs, points, {key: value.detach().cpu() for key, value in stage.state_dict().items()}
+
+        parts: list[dict[str, Tensor]] = []
+        runs: list[int] = []
+        workers = torch.get_num_threads() if self.task.device.type == "cpu" else 1
+        for own, points, tensors in side_by_side(train, self.task.makers(modalities, name, workers), workers):
             self.trained.curves += [(label, point) for point in points]
-            runs += block.stack.runs
-            parts.append({key: value.detach().cpu() for key, value in stage.state_dict().items()})
+            runs += own
+            parts.append(tensors)
         in_order = torch.tensor(runs).argsort()
         for key in parts[0]:
             self.trained.tensors[f"{variant}/{key}"] = torch.cat([part[key] for part in parts])[in_order]
+
+
+def side_by_side(work: Callable[[Any], Any], items: Iterator[Any], workers: int) -> Iterator[Any]:
+    """`work` done on each item, in their order, by so many threads with one core each."""
+    if workers == 1:
+        yield from map(work, items)
+        return
+    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        yield from pool.map(work, items)
 
 
 @torch.no_grad()

@@ -21,6 +21,15 @@ BOTH = ("lexical", "acoustic")
 STAGES = ("unimodal", "multimodal", "distilled", "stage1", "stage2", "stage3", "stage4")
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """A product over several threads rounds in another order, and an absolute error's sign may turn on that."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def corpus(task="classification", items=90):
     rng = np.random.default_rng(0)
     lexical = torch.from_numpy(rng.normal(size=(items, 12)).astype(np.float32))
@@ -226,6 +235,16 @@ def test_a_run_does_not_depend_on_the_runs_beside_it():
     many, few = every_stage(trainer(splits(5))), every_stage(trainer(splits(2)))
     for name, tensor in few.items():
         assert torch.allclose(many[name][:2], tensor, rtol=0, atol=1e-5), name
+
+
+def test_threads_share_the_runs_and_change_none_of_them():
+    alone = every_stage(trainer(splits(5)))
+    torch.set_num_threads(2)
+    first, second = every_stage(trainer(splits(5))), every_stage(trainer(splits(5)))
+    assert torch.get_num_threads() == 2
+    for name, tensor in alone.items():
+        assert torch.equal(first[name], second[name]), name
+        assert torch.allclose(first[name], tensor, rtol=0, atol=1e-5), name
 
 
 @pytest.mark.parametrize("more", [{}, {key: value for key, value in TUNED.items() if key != "epochs"}])
