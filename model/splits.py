@@ -69,14 +69,21 @@ def grouped_splits(
 
 
 def deal(sizes: np.ndarray, folds: int, rng: np.random.Generator) -> np.ndarray:
-    """A fold for every group: the largest first, each to the fold with the fewest items; equals in random order."""
+    """A fold for every group: the largest first, each to the fold with the fewest items; equals in random order.
+
+    No fold takes so many groups that fewer than two are left outside it, for training and for validation.
+    """
+    most = max(1, len(sizes) - 2)
     order = rng.permutation(len(sizes))
     order = order[np.argsort(-sizes[order], kind="stable")]
     fold_of = np.empty(len(sizes), dtype=np.int64)
     held = np.zeros(folds, dtype=np.int64)
+    count = np.zeros(folds, dtype=np.int64)
     for group in order:
-        fold_of[group] = held.argmin()
-        held[fold_of[group]] += sizes[group]
+        fold = np.where(count < most, held, np.iinfo(np.int64).max).argmin()
+        fold_of[group] = fold
+        held[fold] += sizes[group]
+        count[fold] += 1
     return fold_of
 
 
