@@ -180,8 +180,10 @@ class Stack:
             modality: Preparation.of([rows[items] for items in train], settings, modality)
             for modality, rows in raw.items()
         }
-        prepared = [self.preparation[modality](rows) for modality, rows in raw.items()]  # each (R, N, width)
-        self.inputs = torch.cat(prepared, -1).view(-1, sum(rows.shape[-1] for rows in prepared))
+        inputs = torch.empty(len(splits), self.items, sum(rows.shape[1] for rows in raw.values()), device=device)
+        for modality, rows in raw.items():
+            self.preparation[modality].into(inputs[..., self.columns((modality,))], rows)
+        self.inputs = inputs.view(-1, inputs.shape[-1])
         target = corpus.target.to(device)
         self.unit = torch.ones(len(splits), device=device)
         self.zero = torch.zeros(len(splits), device=device)
@@ -301,16 +303,24 @@ class Preparation:
 
     def __call__(self, rows: Tensor) -> Tensor:
         """(N, F), the same items for every run, to (R, N, F)."""
-        standard = (rows - self.mean) / self.scale
-        return standard if self.rotation is None else standard @ self.rotation
+        return self.into(rows.new_empty(len(self.mean), *rows.shape), rows)
+
+    def into(self, place: Tensor, rows: Tensor) -> Tensor:
+        """The same, written to `place` (R, N, F), a run at a time: no copy of all runs' features is made on the way."""
+        for run, own in enumerate(place):
+            torch.sub(rows, self.mean[run], out=own).div_(self.scale[run])
+            if self.rotation is not None:
+                own.copy_(own @ self.rotation[run])
+        return place
 
 
 def _moments(rows: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and deviation over items (items, ...); what never changes gets deviation 1."""
     wide = rows.double()
-    deviation = wide.std(0, correction=0)
+    mean = wide.mean(0)
+    deviation = (wide - mean).square_().mean(0).sqrt_()
     deviation = torch.where(deviation > 1e-8, deviation, torch.ones_like(deviation))
-    return wide.mean(0).float(), deviation.float()
+    return mean.float(), deviation.float()
 
 
 def _whitening(rows: Tensor, rho: float) -> Tensor:
