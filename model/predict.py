@@ -169,7 +169,7 @@ def _features(
                 "name the one that made it with --features JSON and --weights FILE"
             )
     pooling = of_dataset["settings"].get(modality, {}).get("pooling")
-    pooled = dataset.pool([output], "embedding_mean" if pooling == "mean" else "embedding")
+    pooled = dataset.pool([output], dataset.column_of(pooling))
     row_of = {item_id: row for row, item_id in enumerate(pooled.item_ids)}
     for number, name in enumerate(names):
         if _id(number) not in row_of:

@@ -106,7 +106,7 @@ def dataset(args: argparse.Namespace) -> None:
         files = getattr(args, modality)
         if files:
             pooling = args.settings.get(modality, {}).get("pooling")
-            pooled[modality] = datasets.pool(files, "embedding_mean" if pooling == "mean" else "embedding")
+            pooled[modality] = datasets.pool(files, datasets.column_of(pooling))
             paths += files
     items = store.read(args.catalog, "catalog")
     fetched = None

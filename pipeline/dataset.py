@@ -34,6 +34,11 @@ class Pooled:
         return cls(ids, np.stack([vectors[item_id] for item_id in ids]), np.ones(len(ids), np.int32), {})
 
 
+def column_of(pooling: str | None) -> str:
+    """The column of a feature file that a `pooling` setting stands for: the masked mean, or the one that all have."""
+    return "embedding_mean" if pooling == "mean" else "embedding"
+
+
 def pool(paths: Iterable[str | Path], column: str = "embedding") -> Pooled:
     """Mean over time of `column` for each item of some feature files.
 
