@@ -28,6 +28,7 @@ from model.settings import of_stages, resolve
 from model.splits import PARTS, paper_splits
 from model.train import Task, Trainer
 from model.variants import STUDENTS
+from pipeline import memory
 
 BOTH = ("lexical", "acoustic")
 STAGES = ("unimodal", "multimodal", "distilled", "stage1", "stage2", "stage3", "stage4")
@@ -199,6 +200,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=10)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args()
+    memory.keep_freed()  # as the commands do
     torch.set_num_threads(args.threads)
     corpus = published_ted(args.judgenet)
     splits = list(splits_of(len(corpus.item_ids), args.runs))

@@ -259,7 +259,9 @@ def _trainer(args: argparse.Namespace) -> Any:
     from model import tune
     from model.data import read_corpus, read_splits
     from model.train import Task, Trainer, device_of
+    from pipeline import memory
 
+    memory.keep_freed()
     torch.set_num_threads(args.threads)
     corpus = read_corpus(args.dataset, args.corpus)
     own = args.settings

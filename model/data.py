@@ -209,6 +209,11 @@ class Stack:
             raise ValueError(f"{modalities} do not lie side by side in {self.modalities}")
         return slice(int(edges[places[0]]), int(edges[places[-1] + 1]))
 
+    def keep(self, modalities: tuple[str, ...]) -> None:
+        """Forget the features of all other modalities: no batch carries what a frozen network alone has seen."""
+        self.inputs = self.inputs[:, self.columns(modalities)].contiguous()
+        self.modalities = modalities
+
     def freeze(self, name: str, values: Tensor) -> None:
         """Keep what a frozen network makes of every item, (R, N, width), for `Batch.frozen`."""
         self.frozen[name] = values.reshape(-1, values.shape[-1])

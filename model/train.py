@@ -145,6 +145,7 @@ class Trainer:
             frozen = block.encoder(modalities, checkpoint.network(baselines, teacher, "encoder"))
             head = block.head(checkpoint.network(baselines, teacher, "head"))
             freeze(block.stack, "answer", lambda x: head(frozen(x.features(modalities))))
+            block.stack.keep((modality,))
             own = block.settings
             return Distillation(block.encoder((modality,)), block.head(), modality, own["alpha"], own["temperature"])
 
@@ -166,6 +167,7 @@ class Trainer:
         def stage(block: Block) -> Stage:
             frozen = block.encoder(teacher, checkpoint.network(stage1, "pretrained", "teacher"))
             freeze(block.stack, "latent", lambda x: frozen(x.features(teacher)))
+            block.stack.keep((modality,))
             return Landing(block.encoder((modality,)), modality)
 
         label = self._label(modality, "pretrained", "stage2")
@@ -204,6 +206,7 @@ class Trainer:
         def stage(block: Block) -> Stage:
             frozen = block.encoder(teacher, checkpoint.network(stage3, start, "teacher"))
             freeze(block.stack, "latent", lambda x: frozen(x.features(teacher)))
+            block.stack.keep((modality,))
             own = block.settings
             return FineTuning(
                 block.encoder((modality,), checkpoint.network(stage3, start, "student")),
@@ -305,6 +308,7 @@ def device_of(name: str) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise UserError("training.device is cuda, and torch sees no GPU: write auto or cpu")
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # nothing here reads what it has not written
+    if name.startswith("cuda"):  # on a CPU nothing used here is ever anything else, and to say so imports a compiler
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # nothing here reads what it has not written
     return torch.device(name)

@@ -80,8 +80,10 @@ def weights(args: argparse.Namespace) -> None:
 
 def features(args: argparse.Namespace) -> None:
     """Compute the rows of one shard and modality."""
+    from pipeline import memory
     from pipeline.features import shard
 
+    memory.keep_freed()
     number, shards = args.shard
     shard.run(
         modality=args.modality,
