@@ -189,13 +189,11 @@ def evaluate(args: argparse.Namespace) -> None:
 
 
 def tune(args: argparse.Namespace) -> None:
-    """Choose the settings of every student, for each run from its training and validation items alone."""
+    """Choose the settings of a student, for each run from its training and validation items alone."""
     from model import tune as tuning
-    from model.variants import STUDENTS
 
-    task = _trainer(args).task
-    students = [student for student in STUDENTS if student in task.corpus.features]
-    choice = tuning.choose(task, students, args.settings["trials"], args.protocol == "grouped")
+    trials, grouped = args.settings["trials"], args.protocol == "grouped"
+    choice = tuning.choose(_trainer(args).task, args.modality, trials, grouped)
     made_by = _made_by("tune", args, fingerprint("model.tune"), [args.dataset, args.splits])
     with store.atomic(args.output) as temporary:
         tuning.write(temporary, choice, made_by)
@@ -272,7 +270,7 @@ def _trainer(args: argparse.Namespace) -> Any:
             own["stages"],
             own["seed"],
             device_of(args.device),
-            tune.read(args.choice) if args.choice else {},
+            tune.read(args.choice),
         )
     )
 
@@ -316,7 +314,7 @@ def _write_trained(
         "stage": [label.stage for label, _ in curves],
     } | {
         name: [getattr(point, name) for _, point in curves]
-        for name in ("run", "epoch", "train_loss", "val_loss", "val_metric")
+        for name in ("run", "epoch", "train_loss", "val_loss", "val_task_loss", "val_metric")
     }
     table = pa.table({field.name: pa.array(columns[field.name], field.type) for field in store.schema("curves")})
     store.write(args.curves, table, "curves", made_by)
@@ -381,7 +379,7 @@ def parser() -> argparse.ArgumentParser:
             sub.add_argument("--curves", required=True)
         sub.add_argument("--device", default="auto", help="auto, cpu, cuda")
         sub.add_argument("--threads", type=int, default=1)
-        sub.add_argument("--choice", help="what tuning chose, a YAML file")
+        sub.add_argument("--choice", nargs="+", default=[], metavar="FILE", help="what tuning chose, for each student")
         return sub
 
     add(splits, "corpus", "dataset", "catalog", "settings", "output")
@@ -406,7 +404,7 @@ def parser() -> argparse.ArgumentParser:
         metavar=("TEACHER", "MODALITY", "VARIANTS", "STAGE3", "STAGE4"),
         help="the checkpoints of a student, and the variants (with commas) that are wanted of it",
     )
-    add_training(tune, curves=False)
+    add_training(tune, "modality", curves=False)
     made = add(tables, "settings", "runs")
     made.add_argument("--predictions", nargs="+", required=True)
     made.add_argument("--tables", nargs="+", required=True)

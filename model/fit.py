@@ -16,7 +16,7 @@ from model.data import CLASSIFICATION, Batch, Stack
 from model.metrics import macro_f1, r2
 from model.networks import Noise
 from model.seeds import seed_of
-from model.stages import Stage
+from model.stages import Stage, task_loss
 from pipeline.errors import UserError
 
 CURVE_POINTS = 100  # a curve has at most about so many points; validation in between would only cost time
@@ -35,12 +35,17 @@ class Label:
 
 @dataclass(frozen=True)
 class Point:
-    """A point of a learning curve."""
+    """A point of a learning curve; epoch 0 is where a training begins.
+
+    The task's own loss and the metric can be compared between stages and variants; the losses that are minimised, with
+    their other terms, can not. Both are None where a stage gives no answers.
+    """
 
     run: int
     epoch: int
-    train_loss: float
+    train_loss: float | None
     val_loss: float
+    val_task_loss: float | None
     val_metric: float | None
 
 
@@ -54,7 +59,7 @@ def fit(stage: Stage, stack: Stack, settings: Mapping[str, Any], seed: int, labe
     adam = Adam(stage, settings["learning_rate"], settings["weight_decay"])
     average = Average(stage, settings["averaging"])
     noise = make_noise(stack, settings, seed, label)
-    curve: list[Point] = []
+    curve = measure(stage, stack, 0, None)
     shuffled = stack.epochs(seed, label.stage)
     measured_every = -(-epochs // CURVE_POINTS)
     for epoch in range(1, epochs + 1):
@@ -165,16 +170,19 @@ def make_noise(stack: Stack, settings: Mapping[str, Any], seed: int, label: Labe
 
 
 @torch.no_grad()
-def measure(stage: Stage, stack: Stack, epoch: int, train_loss: Tensor) -> list[Point]:
-    """Each run's loss and metric on its own validation items."""
+def measure(stage: Stage, stack: Stack, epoch: int, train_loss: Tensor | None) -> list[Point]:
+    """Each run's losses and metric on its own validation items."""
     batch, weight = stack.part("val")
-    val_loss = (stage.loss(batch, None) * weight).sum(1)
+    losses = (stage.loss(batch, None) * weight).sum(1)
     answer = stage.answer(batch)
-    metric = [None] * len(stack.runs) if answer is None else part_metric(stack, answer, weight, batch)
-    return [
-        Point(run, epoch, train, val, value)
-        for run, train, val, value in zip(stack.runs, train_loss.tolist(), val_loss.tolist(), metric, strict=True)
-    ]
+    trained = of_task = metric = [None] * len(stack.runs)
+    if train_loss is not None:
+        trained = train_loss.tolist()
+    if answer is not None:
+        of_task = (task_loss(answer, batch.target()) * weight).sum(1).tolist()
+        metric = part_metric(stack, answer, weight, batch)
+    columns = zip(stack.runs, trained, losses.tolist(), of_task, metric, strict=True)
+    return [Point(run, epoch, *values) for run, *values in columns]
 
 
 def part_metric(stack: Stack, answer: Tensor, weight: Tensor, batch: Batch) -> list[float]:

@@ -51,16 +51,17 @@ TUNED: Settings = {
     "learning_rate": 2e-3,
     "weight_decay": 0.1,
     "batch_size": 128,
-    "epochs": 12,
+    "epochs": 20,
     "whiten": {"acoustic": 0.1},
     "normalize_target": True,
     "skip": True,
     "input_dropout": 0.45,
     "averaging": 0.98,
-    "acoustic": {"learning_rate": 4e-3, "weight_decay": 2.0, "epochs": 10},
+    "acoustic": {"learning_rate": 4e-3, "weight_decay": 2.0, "epochs": 16},
     "stage1": {"epochs": 6},
+    "stage2": {"epochs": 8},
     "stage3": {"relative_latent": True},
-    "stage4": {"relative_latent": True},
+    "stage4": {"relative_latent": True, "learning_rate": 1.5e-3, "epochs": 8, "alpha": 1.0},
 }
 TUNED_OF_CORPUS: dict[str, Settings] = {
     "mit": {
@@ -73,7 +74,8 @@ TUNED_OF_CORPUS: dict[str, Settings] = {
         "silent_head": True,
         "acoustic": {"weight_decay": 3.0, "epochs": 60},
         "stage1": {"epochs": 30},
-        "stage4": {"learning_rate": 4e-4, "epochs": 30, "alpha": 1.0},
+        "stage2": {"epochs": 60},
+        "stage4": {"learning_rate": 4e-4, "epochs": 30},
     },
 }
 
@@ -86,7 +88,7 @@ TRAINING: Settings = {
     "settings": ["paper"],
     "device": "auto",
     "threads": 1,
-    "trials": 12,  # candidates that tuning offers beside the settings as they stand
+    "trials": 6,  # candidates that tuning offers beside the settings as they stand
     "paper": {},
     "tuned": {},
     "corpora": {},

@@ -20,6 +20,7 @@ from model.data import Batch, BatchPlan, Corpus, Split, Stack
 from model.fit import Label, Point, fit
 from model.networks import StackedMLP
 from model.seeds import seed_of
+from model.settings import STAGES
 from model.stages import Distillation, FineTuning, Joint, Landing, Plain, Reconstruction, Stage
 from pipeline.errors import UserError
 
@@ -40,7 +41,7 @@ class Task:
     """What all trainings of a command share.
 
     `settings`: of each stage that is trained here. `choice`: what tuning chose, for each student a mapping from the run
-    to the settings that it overrides.
+    to the settings that it overrides; under the name of a stage, those of that stage alone.
     """
 
     corpus: Corpus
@@ -56,14 +57,9 @@ class Task:
 
     def makers(self, modalities: tuple[str, ...], stage: str, workers: int) -> Iterator[Callable[[], "Block"]]:
         """What makes each of the blocks, so that `workers` of them may be made and trained at a time."""
-        _, _, student = stage.partition(".")
-        chosen = self.choice.get(student, {})
         alike: dict[str, list[Split]] = {}
         for split in self.splits:
-            told = self.settings[stage]
-            pinned = told.get("pinned", ())
-            own = {**told, **{key: value for key, value in chosen.get(split.run, {}).items() if key not in pinned}}
-            alike.setdefault(json.dumps(own, sort_keys=True), []).append(split)
+            alike.setdefault(json.dumps(self._told(stage, split.run), sort_keys=True), []).append(split)
         width = sum(self.corpus.features[modality].shape[1] for modality in modalities)
         at_once = max(1, min(RUNS_AT_ONCE, INPUTS_AT_ONCE // workers // (width * len(self.corpus.item_ids))))
         for text, splits in alike.items():
@@ -72,6 +68,17 @@ class Task:
             size = min(at_once, -(-len(splits) // workers))
             for start in range(0, len(splits), size):
                 yield partial(self._block, splits[start : start + size], modalities, settings, plan)
+
+    def _told(self, stage: str, run: int) -> dict[str, Any]:
+        """A run's settings: the stage's, then what was chosen for every network of the student, then for this stage."""
+        name, _, student = stage.partition(".")
+        told, chosen = self.settings[stage], self.choice.get(student, {}).get(run, {})
+        left_alone = {*told.get("pinned", ()), *STAGES}
+        return {
+            **told,
+            **{key: value for key, value in chosen.items() if key not in left_alone},
+            **chosen.get(name, {}),
+        }
 
     def _block(
         self, splits: Sequence[Split], modalities: tuple[str, ...], settings: Mapping[str, Any], plan: BatchPlan

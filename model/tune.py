@@ -1,31 +1,42 @@
 """Chooses the few settings that matter, for each run by itself, from that run's training and validation items alone.
 
-Reads a dataset and its splits; gives for every student and run the settings that override the tuned ones. Honest by
+Reads a dataset and its splits; gives for a student, run by run, the settings that override the tuned ones. Honest by
 construction: the candidates are drawn before any data is seen (Optuna's quasi-random sampler), and a run chooses among
 them by cross-validation inside its own training and validation items. A run's test items, which may be another run's
 training items, play no part in its choice.
+
+Two choices follow each other. What every network is told (learning rate, weight decay, both dropouts, epochs) is chosen
+on the unimodal network. What stage 4 is told besides (alpha, its own learning rate and epochs) is chosen on students
+that went through stages 1 to 3 inside the same folds: a network that begins where stage 3 ended needs less of both.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from model.data import Corpus, Split
-from model.fit import Point
+from model import checkpoint
+from model.data import CLASSIFICATION, Corpus, Split
 from model.seeds import seed_of
 from model.splits import deal
 from model.train import Task, Trainer
-from model.variants import UNIMODAL
+from model.variants import OURS, UNIMODAL
 from pipeline.progress import progress
 
-EPOCH_SHARES = (0.5, 1.0)  # of the epochs that the settings give; read off one learning curve
 INNER_FOLDS = 3
+EPOCH_SHARES = (0.4, 0.6, 0.8, 1.0)  # of the epochs that the settings give; read off one learning curve
+STAGE4 = "stage4"
+STAGE4_EPOCH_SHARES = (0.0, 0.5, 1.0)  # the same of stage 4; 0 leaves stage 3's student as it is
+STAGE4_SLOWER = (1.0, 0.3)  # times stage 4's learning rate
+ALPHAS = (0.1, 0.3, 1.0)
 
-Choice = dict[str, dict[int, dict[str, Any]]]  # student -> run -> settings
+Settings = Mapping[str, Any]
+Choice = dict[str, dict[int, Settings]]  # student -> run -> settings
+Costs = Mapping[tuple[int, int], Sequence[float]]  # (run, epoch) -> a cost for each inner fold
 
 
-def candidates(trials: int, seed: int, usual: Mapping[str, Any]) -> list[dict[str, Any]]:
+def candidates(trials: int, seed: int, usual: Settings) -> list[Settings]:
     """The settings as they stand, then `trials` others spread evenly over the space."""
     import optuna
 
@@ -59,50 +70,104 @@ def inner_splits(corpus: Corpus, split: Split, folds: int, grouped: bool, seed: 
     ]
 
 
-def choose(task: Task, students: Sequence[str], trials: int, grouped: bool) -> Choice:
-    """For every student and run the candidate, and the share of the epochs, with the least inner validation loss."""
+def choose(task: Task, student: str, trials: int, grouped: bool) -> Choice:
+    """For every run the settings that do best on the validation items of its inner folds; see `_best`."""
     inner = [one for split in task.splits for one in inner_splits(task.corpus, split, INNER_FOLDS, grouped, task.seed)]
-    chosen: Choice = {}
-    for student in students:
-        stage = f"{UNIMODAL}.{student}"
-        usual = task.settings[stage]
-        offered = candidates(trials, seed_of(task.seed, 0, f"candidates {student}"), usual)
-        shares = sorted({max(1, round(share * usual["epochs"])) for share in EPOCH_SHARES})
-        losses = np.stack(
-            [
-                _losses(task, inner, student, {**usual, **candidate}, shares)
-                for candidate in progress(offered, what=f"candidates for the {student} student")
-            ]
-        )  # (candidates, shares, runs)
-        flat = losses.reshape(-1, len(task.splits))
-        chosen[student] = {}
-        for place, split in enumerate(task.splits):
-            candidate, share = divmod(int(flat[:, place].argmin()), len(shares))
-            chosen[student][split.run] = {**offered[candidate], "epochs": shares[share]}
-    return chosen
+    chosen = _common(task, inner, student, trials)
+    if len(task.corpus.features) > 1:
+        of_stage4 = _stage4(task, inner, student, chosen)
+        chosen = [{**common, STAGE4: own} for common, own in zip(chosen, of_stage4, strict=True)]
+    return {student: {split.run: own for split, own in zip(task.splits, chosen, strict=True)}}
 
 
-def _losses(
-    task: Task, inner: Sequence[Split], student: str, settings: Mapping[str, Any], shares: Sequence[int]
-) -> np.ndarray:
-    """Mean validation loss over a run's inner folds at each number of epochs, (shares, runs)."""
-    trainer = Trainer(Task(task.corpus, inner, {f"{UNIMODAL}.{student}": settings}, task.seed, task.device))
-    trainer.plain((student,))
-    points: list[Point] = [point for _, point in trainer.trained.curves]
-    table = np.full((len(shares), len(inner)), np.nan)
-    row_of = {one.run: row for row, one in enumerate(inner)}
-    for point in points:
-        if point.epoch in shares:
-            table[shares.index(point.epoch), row_of[point.run]] = point.val_loss
-    return table.reshape(len(shares), -1, INNER_FOLDS).mean(-1)
+def _common(task: Task, inner: Sequence[Split], student: str, trials: int) -> list[Settings]:
+    """What each run's networks are told, chosen on the unimodal network."""
+    stage = f"{UNIMODAL}.{student}"
+    usual = task.settings[stage]
+    offered = candidates(trials, seed_of(task.seed, 0, f"candidates {student}"), usual)
+
+    def train(candidate: Settings) -> Costs:
+        trainer = Trainer(replace(task, splits=inner, settings={stage: {**usual, **candidate}}))
+        trainer.plain((student,))
+        return _costs(task, trainer)
+
+    costs = [train(candidate) for candidate in progress(offered, what=f"candidates for the {student} student")]
+    options = [(place, _share(share, usual)) for place in range(len(offered)) for share in EPOCH_SHARES]
+    found = [_best(options, (0, usual["epochs"]), costs, run) for run in range(len(task.splits))]
+    return [{**offered[place], "epochs": epochs} for place, epochs in found]
 
 
-def read(path: str) -> Choice:
-    """A choice from its YAML file."""
+def _stage4(task: Task, inner: Sequence[Split], student: str, common: Sequence[Settings]) -> list[Settings]:
+    """What each run's stage 4 is told besides, chosen on students that went through stages 1 to 3."""
+    teacher, usual = tuple(task.corpus.features), task.settings[f"{STAGE4}.{student}"]
+    offered = [{name: usual[name] for name in ("alpha", "learning_rate")}]
+    offered += [
+        {"alpha": alpha, "learning_rate": usual["learning_rate"] * slower}
+        for alpha in ALPHAS
+        for slower in STAGE4_SLOWER
+    ]
+
+    def told(more: Settings) -> Choice:
+        return {student: {one.run: {**common[place // INNER_FOLDS], **more} for place, one in enumerate(inner)}}
+
+    before = Trainer(replace(task, splits=inner, choice=told({})))
+    before.stage1(teacher)
+    before.stage2(teacher, student, before.trained.tensors)
+    start = tuple(checkpoint.network(before.trained.tensors, "pretrained", name) for name in ("teacher", "student"))
+    before.stage3(teacher, student, "pretrained", start)
+
+    def train(candidate: Settings) -> Costs:
+        trainer = Trainer(replace(task, splits=inner, choice=told({STAGE4: candidate})))
+        trainer.stage4(teacher, student, OURS, "pretrained", before.trained.tensors)
+        return _costs(task, trainer)
+
+    costs = [train(candidate) for candidate in progress(offered, what=f"candidates for the {student} stage 4")]
+    options = [(place, _share(share, usual)) for place in range(len(offered)) for share in STAGE4_EPOCH_SHARES]
+    found = [_best(options, (0, usual["epochs"]), costs, run) for run in range(len(task.splits))]
+    return [{**offered[place], "epochs": epochs} for place, epochs in found]
+
+
+def _share(share: float, usual: Settings) -> int:
+    return round(share * usual["epochs"])
+
+
+def _costs(task: Task, trainer: Trainer) -> Costs:
+    """What is least at the best settings: cross-entropy, which is steadier than macro F1, or minus R2."""
+    found: dict[tuple[int, int], list[float]] = {}
+    for _, point in trainer.trained.curves:
+        cost = point.val_task_loss if task.corpus.task == CLASSIFICATION else -point.val_metric
+        found.setdefault((point.run // INNER_FOLDS, point.epoch), []).append(cost)
+    return found
+
+
+def _best(
+    options: Sequence[tuple[int, int]], usual: tuple[int, int], costs: Sequence[Costs], run: int
+) -> tuple[int, int]:
+    """The option (candidate, epochs) with the least mean cost over a run's inner folds.
+
+    The usual one stays where the gain is less than its own standard error over the folds: a choice among many on few
+    items would else follow their noise.
+    """
+
+    def of(option: tuple[int, int]) -> np.ndarray:
+        place, epochs = option
+        measured = min((epoch for row, epoch in costs[place] if row == run), key=lambda epoch: abs(epoch - epochs))
+        return np.array(costs[place][run, measured])
+
+    best = min(options, key=lambda option: of(option).mean())
+    gain = of(usual) - of(best)
+    return best if gain.mean() > gain.std(ddof=1) / np.sqrt(len(gain)) else usual
+
+
+def read(paths: Iterable[str]) -> Choice:
+    """The choices of one or more students, from their YAML files."""
     import yaml
 
-    with open(path) as file:
-        return yaml.safe_load(file)["choice"]
+    found: Choice = {}
+    for path in paths:
+        with open(path) as file:
+            found |= yaml.safe_load(file)["choice"]
+    return found
 
 
 def write(path: Any, choice: Choice, made_by: Mapping[str, Any]) -> None:

@@ -99,6 +99,7 @@ _SCHEMAS: dict[str, tuple[pa.Field, ...]] = {
         pa.field("epoch", pa.int32(), nullable=False),
         pa.field("train_loss", pa.float64()),
         pa.field("val_loss", pa.float64()),
+        pa.field("val_task_loss", pa.float64()),
         pa.field("val_metric", pa.float64()),
     ),
 }

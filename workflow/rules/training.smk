@@ -58,11 +58,11 @@ rule tune:
         dataset=f"{RESULTS}/{{corpus}}/dataset.parquet",
         splits=f"{RESULTS}/{{corpus}}/splits.parquet",
     output:
-        choice=f"{TRAINED}/choice.yaml",
+        choice=f"{TRAINED}/choice_{{modality}}.yaml",
     log:
-        f"{TRAINING_LOG}/choice.log",
+        f"{TRAINING_LOG}/choice_{{modality}}.log",
     benchmark:
-        f"{TRAINING_BENCHMARK}/choice.tsv"
+        f"{TRAINING_BENCHMARK}/choice_{{modality}}.tsv"
     conda:
         ENVIRONMENT
     threads: TRAINING["threads"]
@@ -74,10 +74,11 @@ rule tune:
         device=TRAINING["device"],
         code=fingerprint("model.tune"),
     message:
-        "{wildcards.corpus}, {wildcards.protocol}: tuning, for each run on its own training and validation items"
+        "{wildcards.corpus}, {wildcards.protocol}: tuning the {wildcards.modality} student, for each run on its own training and validation items"
     shell:
         "python -m model tune {wildcards.corpus} --protocol {wildcards.protocol} --name {wildcards.settings}"
         " --dataset {input.dataset} --splits {input.splits} --settings {params.settings}"
+        " --modality {wildcards.modality}"
         " --device {params.device} --threads {threads} --output {output.choice} 2>&1 | tee {log}"
 
 

@@ -28,13 +28,17 @@ def get_stage_settings(wildcards, *stages):
 
 def get_tuning_settings(wildcards):
     resolved = resolve(TRAINING, wildcards.corpus, wildcards.settings)
-    stages = of_stages(resolved, ("unimodal",), variants.STUDENTS)
+    stages = of_stages(resolved, ("unimodal", "stage1", "stage2", "stage3", "stage4"), [wildcards.modality])
     return get_settings(seed=TRAINING["seed"], trials=TRAINING["trials"], stages=stages)
 
 
 def get_choice(wildcards):
-    """What tuning chose, where the settings are the tuned ones."""
-    return f"{TRAINED.format(**wildcards)}/choice.yaml" if wildcards.settings == "tuned" else []
+    """What tuning chose for the students that are trained, where the settings are the tuned ones."""
+    if wildcards.settings != "tuned":
+        return []
+    modalities = [wildcards.modality] if "modality" in wildcards.keys() else get_modalities(wildcards.corpus)
+    folder = TRAINED.format(**wildcards)
+    return [f"{folder}/choice_{modality}.yaml" for modality in modalities if modality in variants.STUDENTS]
 
 
 def get_choice_option(wildcards, input):
