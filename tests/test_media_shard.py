@@ -195,7 +195,11 @@ def test_a_job_that_is_cut_off_loses_nothing_that_it_had_fetched(tmp_path, numbe
     with serving(troubled) as proxy:
         command = ("media", "test", "--catalog", path, "--shard", "0/1", "--attempt", "1", "--output", output)
         settings = ("--settings", json.dumps({"proxy": proxy}))
-        process = subprocess.Popen([sys.executable, "-m", "pipeline", *map(str, command), *settings], cwd=ROOT)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "pipeline", *map(str, command), *settings],
+            cwd=ROOT,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # what runs the tests may ignore it
+        )
         deadline = time.monotonic() + 60
         while len(list(tmp_path.glob("media.parquet.partial/*.flac"))) < 3 and time.monotonic() < deadline:
             time.sleep(0.05)
