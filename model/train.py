@@ -296,9 +296,12 @@ def _shape(weights: Tensor) -> str:
 
 def last_metrics(curves: Sequence[tuple[Label, Point]]) -> dict[str, dict[str, float]]:
     """The mean over runs of the last validation loss and metric of every training, by `modality/variant`."""
+    last: dict[Label, int] = {}
+    for label, point in curves:
+        last[label] = max(last.get(label, 0), point.epoch)
     found: dict[str, dict[str, list[float]]] = {}
     for label, point in curves:
-        if point.epoch == max(other.epoch for also, other in curves if also == label):
+        if point.epoch == last[label]:
             values = found.setdefault(f"{label.modality}/{label.variant}", {"val_loss": [], "val_metric": []})
             values["val_loss"].append(point.val_loss)
             if point.val_metric is not None:
