@@ -24,14 +24,13 @@ from torch.utils.data import DataLoader, TensorDataset
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from model.data import CLASSIFICATION, Corpus, Split
-from model.settings import of_stages, resolve
+from model.settings import STAGES, of_stages, resolve
 from model.splits import PARTS, paper_splits
 from model.train import Task, Trainer
 from model.variants import STUDENTS
 from pipeline import memory
 
 BOTH = ("lexical", "acoustic")
-STAGES = ("unimodal", "multimodal", "distilled", "stage1", "stage2", "stage3", "stage4")
 VARIANTS = ("ours", "ours_no_regularisation")
 
 

@@ -51,9 +51,9 @@ class Task:
     device: torch.device
     choice: Mapping[str, Mapping[int, Mapping[str, Any]]] = field(default_factory=dict)
 
-    def blocks(self, modalities: tuple[str, ...], stage: str, workers: int = 1) -> Iterator["Block"]:
+    def blocks(self, modalities: tuple[str, ...], stage: str) -> Iterator["Block"]:
         """The runs in blocks that fit into memory and have the same settings."""
-        return (make() for make in self.makers(modalities, stage, workers))
+        return (make() for make in self.makers(modalities, stage, workers=1))
 
     def makers(self, modalities: tuple[str, ...], stage: str, workers: int) -> Iterator[Callable[[], "Block"]]:
         """What makes each of the blocks, so that `workers` of them may be made and trained at a time."""

@@ -10,7 +10,7 @@ on the unimodal network. What stage 4 is told besides (alpha, its own learning r
 that went through stages 1 to 3 inside the same folds: a network that begins where stage 3 ended needs less of both.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -91,10 +91,7 @@ def _common(task: Task, inner: Sequence[Split], student: str, trials: int) -> li
         trainer.plain((student,))
         return _costs(task, trainer)
 
-    costs = [train(candidate) for candidate in progress(offered, what=f"candidates for the {student} student")]
-    options = [(place, _share(share, usual)) for place in range(len(offered)) for share in EPOCH_SHARES]
-    found = [_best(options, (0, usual["epochs"]), costs, run) for run in range(len(task.splits))]
-    return [{**offered[place], "epochs": epochs} for place, epochs in found]
+    return _chosen(task, progress(offered, what=f"candidates for the {student} student"), EPOCH_SHARES, usual, train)
 
 
 def _stage4(task: Task, inner: Sequence[Split], student: str, common: Sequence[Settings]) -> list[Settings]:
@@ -121,14 +118,23 @@ def _stage4(task: Task, inner: Sequence[Split], student: str, common: Sequence[S
         trainer.stage4(teacher, student, OURS, "pretrained", before.trained.tensors)
         return _costs(task, trainer)
 
-    costs = [train(candidate) for candidate in progress(offered, what=f"candidates for the {student} stage 4")]
-    options = [(place, _share(share, usual)) for place in range(len(offered)) for share in STAGE4_EPOCH_SHARES]
+    offers = progress(offered, what=f"candidates for the {student} stage 4")
+    return _chosen(task, offers, STAGE4_EPOCH_SHARES, usual, train)
+
+
+def _chosen(
+    task: Task,
+    offers: Iterable[Settings],
+    shares: Sequence[float],
+    usual: Settings,
+    train: Callable[[Settings], Costs],
+) -> list[Settings]:
+    """Each run's best offer and share of the epochs; the first offer is how the settings stand."""
+    tried = [(offer, train(offer)) for offer in offers]
+    costs = [cost for _, cost in tried]
+    options = [(place, round(share * usual["epochs"])) for place in range(len(tried)) for share in shares]
     found = [_best(options, (0, usual["epochs"]), costs, run) for run in range(len(task.splits))]
-    return [{**offered[place], "epochs": epochs} for place, epochs in found]
-
-
-def _share(share: float, usual: Settings) -> int:
-    return round(share * usual["epochs"])
+    return [{**tried[place][0], "epochs": epochs} for place, epochs in found]
 
 
 def _costs(task: Task, trainer: Trainer) -> Costs:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from model.data import BatchPlan, Corpus, Split, Stack
 from model.fit import Adam, Label, fit, make_noise
 from model.networks import Dropout, StackedMLP
-from model.settings import PAPER, TUNED, merge, of_stages
+from model.settings import PAPER, STAGES, TUNED, merge, of_stages
 from model.stages import Distillation, FineTuning, Joint, Landing, Plain, Reconstruction
 from model.train import Task, Trainer
 from model.variants import STUDENTS
@@ -18,16 +18,8 @@ from pipeline.errors import UserError
 
 RUNS, STEPS = 3, 50
 BOTH = ("lexical", "acoustic")
-STAGES = ("unimodal", "multimodal", "distilled", "stage1", "stage2", "stage3", "stage4")
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """A product over several threads rounds in another order, and an absolute error's sign may turn on that."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def corpus(task="classification", items=90):

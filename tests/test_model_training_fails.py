@@ -8,12 +8,11 @@ import pyarrow as pa
 import pytest
 
 from model import __main__ as commands
-from model.settings import PAPER, merge, of_stages
+from model.settings import PAPER, STAGES, merge, of_stages
 from model.variants import OURS, STUDENTS
 from pipeline import store
 
 BOTH = "lexical-acoustic"
-STAGES = ("unimodal", "multimodal", "distilled", "stage1", "stage2", "stage3", "stage4")
 ITEMS, WIDTHS = 40, {"lexical": 6, "acoustic": 3}
 LOST = 1e25  # a learning rate after whose first step no number is left
 

@@ -15,13 +15,7 @@ from model.variants import STUDENTS
 STAGES = ("unimodal", "stage1", "stage2", "stage3", "stage4")
 ITEMS = 60
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def corpus() -> Corpus:
