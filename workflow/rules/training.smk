@@ -1,4 +1,7 @@
-"""Training: splits, baselines, the four stages, evaluation, tables. A stage is a job that trains all runs at once."""
+"""Training: splits, baselines, the four stages, evaluation, tables. A stage is a job that trains all runs at once.
+
+Priorities put the longest chain (tuning, then the stages) first, so that no core waits for it at the end.
+"""
 
 
 rule splits:
@@ -63,6 +66,7 @@ rule tune:
         f"{TRAINING_LOG}/choice_{{modality}}.log",
     benchmark:
         f"{TRAINING_BENCHMARK}/choice_{{modality}}.tsv"
+    priority: 3
     conda:
         ENVIRONMENT
     threads: TRAINING["threads"]
@@ -94,6 +98,7 @@ rule baselines:
         f"{TRAINING_LOG}/baselines.log",
     benchmark:
         f"{TRAINING_BENCHMARK}/baselines.tsv"
+    priority: 1
     conda:
         ENVIRONMENT
     threads: TRAINING["threads"]
@@ -157,6 +162,7 @@ rule stage1:
         f"{TRAINING_LOG}/{{teacher}}/stage1.log",
     benchmark:
         f"{TRAINING_BENCHMARK}/{{teacher}}/stage1.tsv"
+    priority: 2
     conda:
         ENVIRONMENT
     threads: TRAINING["threads"]
@@ -189,6 +195,7 @@ rule stage2:
         f"{TRAINING_LOG}/{{teacher}}/stage2_{{modality}}.log",
     benchmark:
         f"{TRAINING_BENCHMARK}/{{teacher}}/stage2_{{modality}}.tsv"
+    priority: 2
     conda:
         ENVIRONMENT
     threads: TRAINING["threads"]
@@ -223,6 +230,7 @@ rule stage3:
         f"{TRAINING_LOG}/{{teacher}}/stage3_{{modality}}.log",
     benchmark:
         f"{TRAINING_BENCHMARK}/{{teacher}}/stage3_{{modality}}.tsv"
+    priority: 2
     conda:
         ENVIRONMENT
     threads: TRAINING["threads"]
@@ -257,6 +265,7 @@ rule stage4:
         f"{TRAINING_LOG}/{{teacher}}/stage4_{{modality}}.log",
     benchmark:
         f"{TRAINING_BENCHMARK}/{{teacher}}/stage4_{{modality}}.tsv"
+    priority: 2
     conda:
         ENVIRONMENT
     threads: TRAINING["threads"]
