@@ -30,6 +30,7 @@ STAGE4 = "stage4"
 STAGE4_EPOCH_SHARES = (0.0, 0.5, 1.0)  # the same of stage 4; 0 leaves stage 3's student as it is
 STAGE4_SLOWER = (1.0, 0.3)  # times stage 4's learning rate
 ALPHAS = (0.1, 0.3, 1.0)
+CONFIDENCE = 0.95  # that a gain is there, before a run leaves the settings as they stand
 
 Settings = Mapping[str, Any]
 Choice = dict[str, dict[int, Settings]]  # student -> run -> settings
@@ -151,9 +152,10 @@ def _best(
 ) -> tuple[int, int]:
     """The option (candidate, epochs) with the least mean cost over a run's inner folds.
 
-    The usual one stays where the gain is less than its own standard error over the folds: a choice among many on few
-    items would else follow their noise.
+    The usual one stays where the gain over it is not significant (Student's t over the folds, one-sided): a choice
+    among many on few items would else follow their noise.
     """
+    from scipy import stats
 
     def of(option: tuple[int, int]) -> np.ndarray:
         place, epochs = option
@@ -162,7 +164,8 @@ def _best(
 
     best = min(options, key=lambda option: of(option).mean())
     gain = of(usual) - of(best)
-    return best if gain.mean() > gain.std(ddof=1) / np.sqrt(len(gain)) else usual
+    sure = stats.t.ppf(CONFIDENCE, len(gain) - 1) * gain.std(ddof=1) / np.sqrt(len(gain))
+    return best if gain.mean() > sure else usual
 
 
 def read(paths: Iterable[str]) -> Choice:
