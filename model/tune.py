@@ -30,7 +30,7 @@ STAGE4 = "stage4"
 STAGE4_EPOCH_SHARES = (0.0, 0.5, 1.0)  # the same of stage 4; 0 leaves stage 3's student as it is
 STAGE4_SLOWER = (1.0, 0.3)  # times stage 4's learning rate
 ALPHAS = (0.1, 0.3, 1.0)
-CONFIDENCE = 0.95  # that a gain is there, before a run leaves the settings as they stand
+SIGNIFICANT = 0.05  # a gain's p-value below which a run leaves the settings as they stand
 
 Settings = Mapping[str, Any]
 Choice = dict[str, dict[int, Settings]]  # student -> run -> settings
@@ -163,9 +163,10 @@ def _best(
         return np.array(costs[place][run, measured])
 
     best = min(options, key=lambda option: of(option).mean())
+    if best == usual:
+        return usual
     gain = of(usual) - of(best)
-    sure = stats.t.ppf(CONFIDENCE, len(gain) - 1) * gain.std(ddof=1) / np.sqrt(len(gain))
-    return best if gain.mean() > sure else usual
+    return best if stats.ttest_1samp(gain, 0, alternative="greater").pvalue < SIGNIFICANT else usual
 
 
 def read(paths: Iterable[str]) -> Choice:

@@ -91,6 +91,8 @@ def test_what_was_chosen_for_a_stage_is_told_to_that_stage_alone():
 def test_the_usual_settings_stay_where_the_gain_is_not_significant():
     usual, other = (0, 8), (1, 8)
     clear = [{(0, 8): [1.0, 1.1, 1.2]}, {(0, 8): [0.8, 0.9, 1.1]}]
+    unclear = [{(0, 8): [1.0, 1.1, 1.2]}, {(0, 8): [0.2, 1.4, 1.6]}]
     above_its_error = [{(0, 8): [1.0, 1.1, 1.2]}, {(0, 8): [0.7, 1.0, 1.2]}]  # t = 1.5; of three folds, 2.92 is asked
     assert tune._best([usual, other], usual, clear, 0) == other
-    assert tune._best([usual, other], usual, above_its_error, 0) == usual
+    for costs in (unclear, above_its_error):
+        assert tune._best([usual, other], usual, costs, 0) == usual
