@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -175,16 +176,25 @@ def products(corpus: Corpus, items: int, epochs: int = 10) -> float:
     return float(items * epochs * (sum(cell) + len(VARIANTS) * (student + head)))
 
 
-def matrix_rate(size: int = 1024, seconds: float = 2.0) -> float:
+def matrix_rate(size: int = 1024, measured_s: float = 1.0) -> float:
     """Operations per second of this machine's float32 matrix product, with the threads that torch uses."""
     a, b = torch.randn(size, size), torch.randn(size, size)
     rates = []
-    until = time.perf_counter() + seconds
+    until = time.perf_counter() + measured_s
     while time.perf_counter() < until:
-        begun = time.perf_counter()
-        a @ b
-        rates.append(2 * size**3 / (time.perf_counter() - begun))
+        rates.append(2 * size**3 / seconds(torch.mm, a, b))
     return statistics.median(rates)
+
+
+def seconds(work: Callable[..., Any], *arguments: Any) -> float:
+    """How long `work` takes."""
+    begun = time.perf_counter()
+    work(*arguments)
+    return time.perf_counter() - begun
+
+
+def spread(times: list[float]) -> str:
+    return f"{len(times)} timings from {min(times):.1f} to {max(times):.1f} s"
 
 
 def splits_of(items: int, runs: int) -> Iterator[Split]:
@@ -204,18 +214,20 @@ def main() -> None:
     corpus = published_ted(args.judgenet)
     splits = list(splits_of(len(corpus.item_ids), args.runs))
 
-    begun = time.perf_counter()
-    stacked(corpus, splits)
-    ours_s = time.perf_counter() - begun
-    begun = time.perf_counter()
-    for split in splits:
-        ordinary(corpus, split)
-    theirs_s = time.perf_counter() - begun
-    rate = matrix_rate()
+    # A machine's speed changes within minutes: the stacked cell is timed before, between and after the ordinary runs.
+    ours, theirs, rates = [], [], []
+    for number, split in enumerate(splits):
+        if number % -(-len(splits) // 4) == 0:
+            ours.append(seconds(stacked, corpus, splits))
+            rates.append(matrix_rate())
+        theirs.append(seconds(ordinary, corpus, split))
+    ours.append(seconds(stacked, corpus, splits))
+    rates.append(matrix_rate())
+    ours_s, theirs_s, rate = statistics.median(ours), sum(theirs), statistics.median(rates)
     reached = products(corpus, len(splits[0].train)) * args.runs / ours_s
     print(f"TED lexical, complete cell, {args.runs} runs, {len(corpus.item_ids)} talks, {args.threads} threads")
-    print(f"stacked   {ours_s:8.1f} s")
-    print(f"ordinary  {theirs_s:8.1f} s")
+    print(f"stacked   {ours_s:8.1f} s, median of {spread(ours)}")
+    print(f"ordinary  {theirs_s:8.1f} s, sum of {spread(theirs)}")
     print(f"ratio     {theirs_s / ours_s:8.1f}")
     print(f"matrix products: {reached / 1e9:.0f} of {rate / 1e9:.0f} GFLOP/s, a share of {reached / rate:.2f}")
 

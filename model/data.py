@@ -6,7 +6,7 @@ training items, and hands out batches: each run has its own split and its own sh
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, repeat
 from pathlib import Path
 from typing import Any
 
@@ -126,10 +126,13 @@ class BatchPlan:
 
 
 class Batch:
-    """The items that each run of a stack sees in one step: row numbers (R, B) into the stack."""
+    """The items that each run of a stack sees in one step: row numbers (R, B) into the stack.
 
-    def __init__(self, stack: "Stack", index: Tensor):
-        self._stack, self.index = stack, index
+    `target` (R, B): class indices (long) or values (float).
+    """
+
+    def __init__(self, stack: "Stack", index: Tensor, target: Tensor):
+        self._stack, self.index, self.target = stack, index, target
         self._rows: Tensor | None = None
 
     def features(self, modalities: tuple[str, ...], noise: Noise | None = None) -> Tensor:
@@ -138,10 +141,6 @@ class Batch:
             self._rows = _rows(self._stack.inputs, self.index)
         features = self._rows[..., self._stack.columns(modalities)]
         return features if noise is None else noise.features(features, "-".join(modalities))
-
-    def target(self) -> Tensor:
-        """Class indices (long) or values (float), (R, B)."""
-        return self._stack.target.view(-1)[self.index]
 
     def frozen(self, name: str) -> Tensor:
         """What a frozen network made of these items, (R, B, width); see `Stack.freeze`."""
@@ -221,7 +220,7 @@ class Stack:
     def everything(self, at_once: int = 256) -> Iterator[Batch]:
         """All items of the corpus in their order, for every run, some at a time."""
         for rows in torch.arange(self.items, device=self.device).split(at_once):
-            yield Batch(self, self._offsets() + rows)
+            yield self._batch(self._offsets() + rows)
 
     def epochs(self, seed: int, purpose: str) -> Iterator[list[tuple[Batch, Tensor]]]:
         """Without end, an epoch's steps: a batch and the weights (R, B) of its items' losses; a run's sum to 1."""
@@ -244,8 +243,10 @@ class Stack:
                 ]
             )
             index = torch.from_numpy(order).to(self.device).view(runs, steps, rows).transpose(0, 1) + self._offsets()
-            weights = shares * self._weights.view(-1)[index]
-            yield [(Batch(self, index[step]), weights[step]) for step in range(steps)]
+            index = index.contiguous()
+            targets, weights = self.target.view(-1)[index], shares * self._weights.view(-1)[index]
+            batches = map(Batch, repeat(self), index.unbind(), targets.unbind())
+            yield list(zip(batches, weights.unbind(), strict=True))
 
     def part(self, name: str) -> tuple[Batch, Tensor]:
         """All of the runs' items of a part (train, val, test), padded with weight zero; weights of a run sum to 1."""
@@ -256,8 +257,11 @@ class Stack:
         for number, part in enumerate(parts):
             index[number, : len(part)] = part
             weight[number, : len(part)] = 1 / max(1, len(part))
-        batch = Batch(self, torch.from_numpy(index).to(self.device) + self._offsets())
+        batch = self._batch(torch.from_numpy(index).to(self.device) + self._offsets())
         return batch, torch.from_numpy(weight).to(self.device)
+
+    def _batch(self, index: Tensor) -> Batch:
+        return Batch(self, index, self.target.view(-1)[index])
 
     def _offsets(self) -> Tensor:
         """Where each run's items begin in `inputs`, (R, 1)."""

@@ -16,7 +16,7 @@ from model.data import CLASSIFICATION, Batch, Stack
 from model.metrics import macro_f1, r2
 from model.networks import Noise
 from model.seeds import seed_of
-from model.stages import Stage, task_loss
+from model.stages import Stage
 from pipeline.errors import UserError
 
 CURVE_POINTS = 100  # a curve has at most about so many points; validation in between would only cost time
@@ -63,14 +63,14 @@ def fit(stage: Stage, stack: Stack, settings: Mapping[str, Any], seed: int, labe
     shuffled = stack.epochs(seed, label.stage)
     measured_every = -(-epochs // CURVE_POINTS)
     for epoch in range(1, epochs + 1):
-        train_loss = torch.zeros(len(stack.runs), device=stack.device)
+        train_loss = torch.zeros(len(stack.runs), stack.plan.rows, device=stack.device)
         for batch, weight in next(shuffled):
-            loss = (stage.loss(batch, noise) * weight).sum(1)  # (R,): the runs' losses are independent of each other
-            loss.sum().backward()
+            loss = stage(batch, noise).loss * weight
+            loss.sum().backward()  # the runs' losses are independent of each other
             adam.step()
             average.step()
             train_loss += loss.detach()
-        train_loss /= stack.plan.steps
+        train_loss = train_loss.sum(1) / stack.plan.steps
         check_loss(train_loss, stack.runs, epoch, label)
         if epoch % measured_every == 0 or epoch == epochs:
             with average.in_place():
@@ -87,45 +87,45 @@ class Adam:
     """
 
     def __init__(self, stage: Stage, learning_rate: float, weight_decay: float):
-        named = [(name, parameter) for name, parameter in stage.named_parameters()]
-        self._groups = [
-            (AdamState([parameter for name, parameter in named if ("weight" in name) is weighs]), decay)
-            for weighs, decay in ((True, weight_decay), (False, 0.0))
-        ]
+        decays = {True: weight_decay, False: 0.0}
+        groups: dict[float, list[Tensor]] = {}
+        for name, parameter in stage.named_parameters():
+            groups.setdefault(decays["weight" in name], []).append(parameter)
+        self._groups = [AdamGroup(parameters, decay) for decay, parameters in groups.items()]
+        self._steps = torch.zeros((), device=self._groups[0].parameters[0].device)
         self._learning_rate = learning_rate
 
     @torch.no_grad()
     def step(self) -> None:
         """Move the parameters by their gradients, and forget these."""
-        for state, decay in self._groups:
-            torch._foreach_add_(state.steps, 1)
+        self._steps += 1
+        for group in self._groups:
             torch._fused_adamw_(
-                state.parameters,
-                [parameter.grad for parameter in state.parameters],
-                state.means,
-                state.squares,
+                group.parameters,
+                [parameter.grad for parameter in group.parameters],
+                group.means,
+                group.squares,
                 [],
-                state.steps,
+                [self._steps] * len(group.parameters),
                 lr=self._learning_rate,
                 beta1=0.9,
                 beta2=0.999,
-                weight_decay=decay,
+                weight_decay=group.decay,
                 eps=1e-8,
                 amsgrad=False,
                 maximize=False,
             )
-            for parameter in state.parameters:
+            for parameter in group.parameters:
                 parameter.grad = None
 
 
-class AdamState:
-    """The running moments of some parameters' gradients."""
+class AdamGroup:
+    """Parameters that decay alike, and the running moments of their gradients."""
 
-    def __init__(self, parameters: list[Tensor]):
-        self.parameters = parameters
+    def __init__(self, parameters: list[Tensor], decay: float):
+        self.parameters, self.decay = parameters, decay
         self.means = [torch.zeros_like(parameter) for parameter in parameters]
         self.squares = [torch.zeros_like(parameter) for parameter in parameters]
-        self.steps = [torch.zeros((), device=parameter.device) for parameter in parameters]
 
 
 class Average:
@@ -173,15 +173,14 @@ def make_noise(stack: Stack, settings: Mapping[str, Any], seed: int, label: Labe
 def measure(stage: Stage, stack: Stack, epoch: int, train_loss: Tensor | None) -> list[Point]:
     """Each run's losses and metric on its own validation items."""
     batch, weight = stack.part("val")
-    losses = (stage.loss(batch, None) * weight).sum(1)
-    answer = stage.answer(batch)
+    outcome = stage(batch)
     trained = of_task = metric = [None] * len(stack.runs)
     if train_loss is not None:
         trained = train_loss.tolist()
-    if answer is not None:
-        of_task = (task_loss(answer, batch.target()) * weight).sum(1).tolist()
-        metric = part_metric(stack, answer, weight, batch)
-    columns = zip(stack.runs, trained, losses.tolist(), of_task, metric, strict=True)
+    if outcome.answer is not None:
+        of_task = (outcome.task_loss * weight).sum(1).tolist()
+        metric = part_metric(stack, outcome.answer, weight, batch)
+    columns = zip(stack.runs, trained, (outcome.loss * weight).sum(1).tolist(), of_task, metric, strict=True)
     return [Point(run, epoch, *values) for run, *values in columns]
 
 

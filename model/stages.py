@@ -5,6 +5,8 @@ Reads and writes nothing. Each stage holds the networks that learn in it, and gi
 answer) is computed once and comes with the batch.
 """
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -13,16 +15,23 @@ from model.data import Batch
 from model.networks import Noise, StackedMLP
 
 
+class Outcome(NamedTuple):
+    """What a stage makes of a batch: each item's loss (R, B), which is minimised.
+
+    Where a stage answers, also the task's own part of the loss, l(y', y), (R, B), and the answers (R, B, outputs).
+    """
+
+    loss: Tensor
+    task_loss: Tensor | None = None
+    answer: Tensor | None = None
+
+
 class Stage(nn.Module):
     """A stage of training: its parameters are what learns."""
 
-    def loss(self, batch: Batch, noise: Noise | None) -> Tensor:
-        """The loss of each item, (R, B)."""
+    def forward(self, batch: Batch, noise: Noise | None = None) -> Outcome:
+        """The losses of a batch; without `noise` nothing is dropped."""
         raise NotImplementedError
-
-    def answer(self, batch: Batch) -> Tensor | None:
-        """The answers (R, B, outputs) whose metric the learning curve shows; None where a stage gives none."""
-        return None
 
 
 class Reconstruction(Stage):
@@ -32,9 +41,9 @@ class Reconstruction(Stage):
         super().__init__()
         self.teacher, self.decoder, self.modalities = teacher, decoder, modalities
 
-    def loss(self, batch: Batch, noise: Noise | None) -> Tensor:
+    def forward(self, batch: Batch, noise: Noise | None = None) -> Outcome:
         z = self.teacher(batch.features(self.modalities, noise), noise)
-        return distance(self.decoder(z, noise), batch.features(self.modalities))
+        return Outcome(distance(self.decoder(z, noise), batch.features(self.modalities)))
 
 
 class Landing(Stage):
@@ -47,9 +56,9 @@ class Landing(Stage):
         super().__init__()
         self.student, self.modality = student, modality
 
-    def loss(self, batch: Batch, noise: Noise | None) -> Tensor:
+    def forward(self, batch: Batch, noise: Noise | None = None) -> Outcome:
         z_i = self.student(batch.features((self.modality,), noise), noise)
-        return distance(z_i, batch.frozen("latent"))
+        return Outcome(distance(z_i, batch.frozen("latent")))
 
 
 class Joint(Stage):
@@ -71,15 +80,13 @@ class Joint(Stage):
         self.modalities, self.modality = modalities, modality
         self.alpha, self.task_weight, self.relative = alpha, task_weight(alpha, weighting), relative
 
-    def loss(self, batch: Batch, noise: Noise | None) -> Tensor:
+    def forward(self, batch: Batch, noise: Noise | None = None) -> Outcome:
         z_f = self.teacher(batch.features(self.modalities, noise), noise)
         z_i = self.student(batch.features((self.modality,), noise), noise)
         y_f = self.head(z_f, noise)
-        loss = self.task_weight * task_loss(y_f, batch.target())
-        return loss + self.alpha * latent_distance(z_i, z_f.detach(), self.relative)
-
-    def answer(self, batch: Batch) -> Tensor:
-        return self.head(self.teacher(batch.features(self.modalities)))
+        of_task = task_loss(y_f, batch.target)
+        loss = self.task_weight * of_task + self.alpha * latent_distance(z_i, z_f.detach(), self.relative)
+        return Outcome(loss, of_task, y_f)
 
 
 class FineTuning(Stage):
@@ -101,15 +108,14 @@ class FineTuning(Stage):
         self.student, self.head, self.modality = student, head, modality
         self.alpha, self.task_weight, self.relative = alpha, task_weight(alpha, weighting), relative
 
-    def loss(self, batch: Batch, noise: Noise | None) -> Tensor:
+    def forward(self, batch: Batch, noise: Noise | None = None) -> Outcome:
         z_i = self.student(batch.features((self.modality,), noise), noise)
-        loss = self.task_weight * task_loss(self.head(z_i, noise), batch.target())
-        if self.alpha == 0:
-            return loss
-        return loss + self.alpha * latent_distance(z_i, batch.frozen("latent"), self.relative)
-
-    def answer(self, batch: Batch) -> Tensor:
-        return self.head(self.student(batch.features((self.modality,))))
+        y_i = self.head(z_i, noise)
+        of_task = task_loss(y_i, batch.target)
+        loss = self.task_weight * of_task
+        if self.alpha != 0:
+            loss = loss + self.alpha * latent_distance(z_i, batch.frozen("latent"), self.relative)
+        return Outcome(loss, of_task, y_i)
 
 
 class Plain(Stage):
@@ -119,12 +125,10 @@ class Plain(Stage):
         super().__init__()
         self.encoder, self.head, self.modalities = encoder, head, modalities
 
-    def loss(self, batch: Batch, noise: Noise | None) -> Tensor:
-        z = self.encoder(batch.features(self.modalities, noise), noise)
-        return task_loss(self.head(z, noise), batch.target())
-
-    def answer(self, batch: Batch) -> Tensor:
-        return self.head(self.encoder(batch.features(self.modalities)))
+    def forward(self, batch: Batch, noise: Noise | None = None) -> Outcome:
+        y_u = self.head(self.encoder(batch.features(self.modalities, noise), noise), noise)
+        of_task = task_loss(y_u, batch.target)
+        return Outcome(of_task, of_task, y_u)
 
 
 class Distillation(Plain):
@@ -139,16 +143,17 @@ class Distillation(Plain):
         super().__init__(encoder, head, (modality,))
         self.alpha, self.temperature = alpha, temperature
 
-    def loss(self, batch: Batch, noise: Noise | None) -> Tensor:
+    def forward(self, batch: Batch, noise: Noise | None = None) -> Outcome:
         y_u = self.head(self.encoder(batch.features(self.modalities, noise), noise), noise)
         y_m = batch.frozen("answer")
         T = self.temperature
-        if batch.target().is_floating_point():
+        if batch.target.is_floating_point():
             imitation = distance(y_u / T, y_m / T)
         else:
             log_p_u, log_p_m = F.log_softmax(y_u / T, -1), F.log_softmax(y_m / T, -1)
             imitation = T**2 * (log_p_m.exp() * (log_p_m - log_p_u)).sum(-1)
-        return self.alpha * imitation + (1 - self.alpha) * task_loss(y_u, batch.target())
+        of_task = task_loss(y_u, batch.target)
+        return Outcome(self.alpha * imitation + (1 - self.alpha) * of_task, of_task, y_u)
 
 
 def distance(a: Tensor, b: Tensor) -> Tensor:

@@ -160,7 +160,7 @@ def test_a_stacked_run_equals_ordinary_torch_on_the_same_batches(kind, task, dec
     noise = Remembered([11, 12, 13], dropout, stack.plan.rows)
     batches = itertools.chain.from_iterable(stack.epochs(0, kind))
     for batch, weight in itertools.islice(batches, STEPS):
-        (stage.loss(batch, noise) * weight).sum().backward()
+        (stage(batch, noise).loss * weight).sum().backward()
         adam.step()
         masks = noise.forget()
         for run, (nets, optimiser) in enumerate(zip(alone, optimisers, strict=True)):
@@ -171,7 +171,7 @@ def test_a_stacked_run_equals_ordinary_torch_on_the_same_batches(kind, task, dec
                 nets,
                 batch.features(BOTH)[run][rows],
                 batch.features(("lexical",))[run][rows],
-                batch.target()[run][rows],
+                batch.target[run][rows],
                 batch.frozen(extra[kind][0])[run][rows] if kind in extra else None,
                 iter(mask[run][rows] for mask in masks) if dropout else None,
             ).backward()
@@ -273,7 +273,7 @@ def test_whitening_leaves_the_directions_of_a_modality_uncorrelated():
 def test_a_normalised_target_gives_predictions_in_the_corpus_own_unit():
     stack = stack_of("regression", normalize_target=True)
     batch, _ = stack.part("test")
-    answer = batch.target().unsqueeze(-1)
+    answer = batch.target.unsqueeze(-1)
     expected = stack.corpus.target[torch.stack([torch.from_numpy(split.test) for split in stack.splits])]
     assert torch.allclose(stack.decide(answer), expected, atol=1e-5)
 

@@ -35,13 +35,10 @@ class Items:
     columns = {("lexical",): slice(0, 1), ("acoustic",): slice(1, 2), ("lexical", "acoustic"): slice(0, 2)}  # noqa: RUF012
 
     def __init__(self, x, target, **frozen):
-        self.x, self._target, self._frozen = torch.tensor([x]), torch.tensor([target]), frozen
+        self.x, self.target, self._frozen = torch.tensor([x]), torch.tensor([target]), frozen
 
     def features(self, modalities, noise=None):
         return self.x[..., self.columns[modalities]]
-
-    def target(self):
-        return self._target
 
     def frozen(self, name):
         return torch.tensor([self._frozen[name]])
@@ -52,19 +49,19 @@ BOTH = ("lexical", "acoustic")
 
 def test_equation_1_is_the_mean_absolute_error_of_the_reconstruction():
     stage = Reconstruction(Gives(2.0), Gives(3.0), BOTH)  # p(q(x)) = 6 x, so |6 x - x| = 5 |x|
-    loss = stage.loss(Items([[1.0, -2.0], [0.0, 4.0]], [0, 0]), None)
+    loss = stage(Items([[1.0, -2.0], [0.0, 4.0]], [0, 0])).loss
     assert loss.tolist() == [[7.5, 10.0]]
 
 
 def test_equation_2_is_the_distance_to_the_frozen_latent():
     stage = Landing(Gives(2.0), "lexical")
-    loss = stage.loss(Items([[1.0, 9.0], [3.0, 9.0]], [0, 0], latent=[[5.0], [5.5]]), None)
+    loss = stage(Items([[1.0, 9.0], [3.0, 9.0]], [0, 0], latent=[[5.0], [5.5]])).loss
     assert loss.tolist() == [[3.0, 0.5]]  # |2 - 5|, |6 - 5.5|
 
 
 def test_equation_3_weighs_the_task_by_1_and_the_latents_by_alpha():
     stage = Joint(Gives(2.0), Gives(1.0), Gives(1.0), ("acoustic",), "lexical", alpha=0.3)
-    loss = stage.loss(Items([[1.0, 3.0], [0.5, 0.25]], [5.0, 0.0]), None)
+    loss = stage(Items([[1.0, 3.0], [0.5, 0.25]], [5.0, 0.0])).loss
     # z_f = 6 and .5, z_i = 1 and .5, y_f = z_f: |6 - 5| + .3 |1 - 6|, |.5 - 0| + .3 |.5 - .5|
     assert loss[0].tolist() == pytest.approx([1 + 0.3 * 5, 0.5])
 
@@ -72,25 +69,25 @@ def test_equation_3_weighs_the_task_by_1_and_the_latents_by_alpha():
 def test_equation_3_stops_the_gradient_between_the_latents():
     stage = Joint(Gives(2.0), Gives(1.0), Gives(1.0), ("acoustic",), "lexical", alpha=0.3)
     batch = Items([[1.0, 3.0], [0.5, 0.25]], [5.0, 0.0])
-    stage.loss(batch, None).sum().backward()
+    stage(batch).loss.sum().backward()
     alone = Gives(2.0)
-    task_loss(alone(batch.features(("acoustic",))), batch.target()).sum().backward()
+    task_loss(alone(batch.features(("acoustic",))), batch.target).sum().backward()
     assert stage.teacher.factor.grad == alone.factor.grad  # the student does not move the teacher
     assert stage.student.factor.grad == pytest.approx(0.3 * -1.0)  # nor the task the student
 
 
 def test_equation_4_trains_student_and_head_near_the_teacher():
     stage = FineTuning(Gives(2.0), Gives(3.0), "lexical", alpha=0.1)
-    loss = stage.loss(Items([[1.0, 0.0], [2.0, 0.0]], [5.0, 12.0], latent=[[4.0], [4.0]]), None)
+    loss = stage(Items([[1.0, 0.0], [2.0, 0.0]], [5.0, 12.0], latent=[[4.0], [4.0]])).loss
     assert loss[0].tolist() == pytest.approx([1 + 0.1 * 2, 0.0])  # |6 - 5| + .1 |2 - 4|, |12 - 12| + .1 |4 - 4|
 
 
 def test_the_published_code_weighs_the_task_by_1_minus_alpha():
     batch = Items([[1.0, 0.0], [2.0, 0.0]], [5.0, 12.0], latent=[[4.0], [4.0]])
     published = FineTuning(Gives(2.0), Gives(3.0), "lexical", alpha=0.1, weighting="published")
-    assert published.loss(batch, None)[0].tolist() == pytest.approx([0.9 * 1 + 0.1 * 2, 0.0])
+    assert published(batch).loss[0].tolist() == pytest.approx([0.9 * 1 + 0.1 * 2, 0.0])
     joint = Joint(Gives(2.0), Gives(1.0), Gives(1.0), ("acoustic",), "lexical", 0.3, weighting="published")
-    assert joint.loss(Items([[1.0, 3.0], [0.5, 0.25]], [5.0, 0.0]), None)[0].tolist() == pytest.approx([2.2, 0.35])
+    assert joint(Items([[1.0, 3.0], [0.5, 0.25]], [5.0, 0.0])).loss[0].tolist() == pytest.approx([2.2, 0.35])
 
 
 def test_a_relative_latent_loss_is_measured_in_the_teachers_own_unit():
@@ -103,7 +100,7 @@ def test_a_relative_latent_loss_is_measured_in_the_teachers_own_unit():
 def test_equation_5_mixes_the_softened_divergence_with_the_cross_entropy():
     stage = Distillation(Gives(1.0), Gives(1.0), "lexical", alpha=0.3, temperature=7.0)
     stage.modalities = BOTH  # two features stand for two logits
-    loss = stage.loss(Items([[2.0, 0.0]], [0], answer=[[0.0, 7.0]]), None)
+    loss = stage(Items([[2.0, 0.0]], [0], answer=[[0.0, 7.0]])).loss
     p_m = 1 / (1 + math.e), math.e / (1 + math.e)  # softmax of (0, 7) / 7
     p_u = math.exp(2 / 7) / (1 + math.exp(2 / 7)), 1 / (1 + math.exp(2 / 7))
     divergence = sum(m * math.log(m / u) for m, u in zip(p_m, p_u, strict=True))
@@ -113,7 +110,7 @@ def test_equation_5_mixes_the_softened_divergence_with_the_cross_entropy():
 
 def test_equation_6_divides_both_values_by_the_temperature():
     stage = Distillation(Gives(1.0), Gives(1.0), "lexical", alpha=0.3, temperature=7.0)
-    loss = stage.loss(Items([[0.5, 0.0]], [0.75], answer=[[1.2]]), None)
+    loss = stage(Items([[0.5, 0.0]], [0.75], answer=[[1.2]])).loss
     assert loss.item() == pytest.approx(0.3 * 0.7 / 7 + 0.7 * 0.25)
 
 
@@ -125,4 +122,4 @@ def test_the_loss_of_the_task_is_cross_entropy_for_classes_and_absolute_error_fo
     )
     assert task_loss(torch.tensor([[[0.2]]]), torch.tensor([[0.5]])).item() == pytest.approx(0.3)
     plain = Plain(Gives(1.0), Gives(1.0), ("lexical",))
-    assert plain.loss(Items([[0.25, 9.0]], [1.0]), None).tolist() == [[0.75]]
+    assert plain(Items([[0.25, 9.0]], [1.0])).loss.tolist() == [[0.75]]
