@@ -4,9 +4,10 @@
 
 Both sides train the same list of networks on the same corpus, with the paper's settings and as many runs: unimodal,
 multimodal, distilled, stages 1 to 3 and, in stage 4, ours with and without regularisation. The ordinary side is written
-as anybody would write it: torch.nn modules, torch.optim.Adam, batches of 64 from a DataLoader over tensors. Both may
-use the same number of threads: the stacked trainer gives each of them a share of the runs. Prints the times, their
-ratio, and the share of the machine's measured matrix-product rate that the stacked trainer reaches.
+as anybody would write it: torch.nn modules, torch.optim.Adam, batches of 64 from a DataLoader over tensors, and the
+same learning curves. Both may use the same number of threads: the stacked trainer gives each of them a share of the
+runs. Prints the times, their ratio, and the share of the machine's measured matrix-product rate that the stacked
+trainer reaches.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from sklearn.metrics import f1_score
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -93,20 +95,31 @@ def ordinary(corpus: Corpus, split: Split, epochs: int = 10) -> None:
     lexical = corpus.features["lexical"].shape[1]
     everything = features.shape[1]
 
-    def fit(networks: list[nn.Module], loss: Callable, *frozen: Tensor, val: tuple[Tensor, ...] = ()) -> None:
+    def fit(networks: list[nn.Module], step: Callable, *frozen: Tensor, val: tuple[Tensor, ...] = ()) -> list[Any]:
+        """Train by `step`, which gives a batch's loss and, but for the pre-training, answers; the learning curve."""
         optimiser = torch.optim.Adam([p for network in networks for p in network.parameters()], lr=1e-3)
         loader = DataLoader(TensorDataset(x, y, *frozen), batch_size=64, shuffle=True)
+        curve = []
         for _ in range(epochs):
             for network in networks:
                 network.train()
+            train_loss = 0.0
             for batch in loader:
                 optimiser.zero_grad()
-                loss(*batch).backward()
+                loss, _ = step(*batch)
+                loss.backward()
                 optimiser.step()
+                train_loss += loss.item()
             for network in networks:
                 network.eval()
             with torch.no_grad():
-                loss(x_val, y_val, *val)
+                loss, answer = step(x_val, y_val, *val)
+                point = [train_loss / len(loader), loss.item()]
+                if answer is not None:
+                    decided = answer.argmax(-1)
+                    point += [F.cross_entropy(answer, y_val).item(), f1_score(y_val, decided, average="macro")]
+            curve.append(point)
+        return curve
 
     def frozen(network: nn.Module, rows: Tensor) -> Tensor:
         network.eval()
@@ -114,7 +127,11 @@ def ordinary(corpus: Corpus, split: Split, epochs: int = 10) -> None:
             return network(rows)
 
     def plain(encoder: nn.Module, head: nn.Module, width: int) -> Callable:
-        return lambda x, y: F.cross_entropy(head(encoder(x[:, :width])), y)
+        def step(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+            logits = head(encoder(x[:, :width]))
+            return F.cross_entropy(logits, y), logits
+
+        return step
 
     unimodal = Network(lexical, 64), Network(64, 2)
     fit([*unimodal], plain(*unimodal, lexical))
@@ -123,28 +140,29 @@ def ordinary(corpus: Corpus, split: Split, epochs: int = 10) -> None:
 
     encoder, head = Network(lexical, 64), Network(64, 2)
 
-    def distilled(x: Tensor, y: Tensor, answer: Tensor) -> Tensor:
+    def distilled(x: Tensor, y: Tensor, answer: Tensor) -> tuple[Tensor, Tensor]:
         logits = head(encoder(x[:, :lexical]))
         soft = F.kl_div(F.log_softmax(logits / 7, -1), F.softmax(answer / 7, -1), reduction="batchmean")
-        return 0.3 * 49 * soft + 0.7 * F.cross_entropy(logits, y)
+        return 0.3 * 49 * soft + 0.7 * F.cross_entropy(logits, y), logits
 
     oracle = nn.Sequential(*multimodal)
     fit([encoder, head], distilled, frozen(oracle, x), val=(frozen(oracle, x_val),))
 
     teacher, decoder = Network(everything, 64), Network(64, everything)
-    fit([teacher, decoder], lambda x, y: F.l1_loss(decoder(teacher(x)), x))
+    fit([teacher, decoder], lambda x, y: (F.l1_loss(decoder(teacher(x)), x), None))
 
     student, head = Network(lexical, 64), Network(64, 2)
     fit(
         [student],
-        lambda x, y, z: F.l1_loss(student(x[:, :lexical]), z),
+        lambda x, y, z: (F.l1_loss(student(x[:, :lexical]), z), None),
         frozen(teacher, x),
         val=(frozen(teacher, x_val),),
     )
 
-    def joint(x: Tensor, y: Tensor) -> Tensor:
+    def joint(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         z = teacher(x)
-        return F.cross_entropy(head(z), y) + 0.3 * F.l1_loss(student(x[:, :lexical]), z.detach())
+        logits = head(z)
+        return F.cross_entropy(logits, y) + 0.3 * F.l1_loss(student(x[:, :lexical]), z.detach()), logits
 
     fit([teacher, student, head], joint)
 
@@ -153,9 +171,10 @@ def ordinary(corpus: Corpus, split: Split, epochs: int = 10) -> None:
         for network, weights in zip((student, head), after, strict=True):
             network.load_state_dict(weights)
 
-        def tuned(x: Tensor, y: Tensor, z: Tensor, alpha: float = alpha) -> Tensor:
+        def tuned(x: Tensor, y: Tensor, z: Tensor, alpha: float = alpha) -> tuple[Tensor, Tensor]:
             latent = student(x[:, :lexical])
-            return F.cross_entropy(head(latent), y) + alpha * F.l1_loss(latent, z)
+            logits = head(latent)
+            return F.cross_entropy(logits, y) + alpha * F.l1_loss(latent, z), logits
 
         fit([student, head], tuned, frozen(teacher, x), val=(frozen(teacher, x_val),))
 

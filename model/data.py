@@ -201,12 +201,14 @@ class Stack:
 
     def columns(self, modalities: tuple[str, ...]) -> slice:
         """Where the features of `modalities`, which lie side by side, stand in `inputs`."""
-        widths = [self.corpus.features[modality].shape[1] for modality in self.modalities]
-        edges = np.concatenate([[0], np.cumsum(widths)])
-        places = [self.modalities.index(modality) for modality in modalities]
-        if places != list(range(places[0], places[0] + len(places))):
+        first = self.modalities.index(modalities[0])
+        if self.modalities[first : first + len(modalities)] != modalities:
             raise ValueError(f"{modalities} do not lie side by side in {self.modalities}")
-        return slice(int(edges[places[0]]), int(edges[places[-1] + 1]))
+        start, width = (
+            sum(self.corpus.features[modality].shape[1] for modality in names)
+            for names in (self.modalities[:first], modalities)
+        )
+        return slice(start, start + width)
 
     def keep(self, modalities: tuple[str, ...]) -> None:
         """Forget the features of all other modalities: no batch carries what a frozen network alone has seen."""

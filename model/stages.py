@@ -163,7 +163,8 @@ def distance(a: Tensor, b: Tensor) -> Tensor:
 
 def latent_distance(z_i: Tensor, z_f: Tensor, relative: bool) -> Tensor:
     """|z_i - z_f| as in the equations; `relative`: in units of the mean |z_f| of the run, so that alpha has a scale."""
-    return distance(z_i, z_f) / (z_f.abs().mean((1, 2)).unsqueeze(1) if relative else 1)
+    apart = distance(z_i, z_f)
+    return apart / z_f.abs().mean((1, 2)).unsqueeze(1) if relative else apart
 
 
 def task_loss(answer: Tensor, target: Tensor) -> Tensor:
