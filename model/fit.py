@@ -59,7 +59,8 @@ def fit(stage: Stage, stack: Stack, settings: Mapping[str, Any], seed: int, labe
     adam = Adam(stage, settings["learning_rate"], settings["weight_decay"])
     average = Average(stage, settings["averaging"])
     noise = make_noise(stack, settings, seed, label)
-    curve = measure(stage, stack, 0, None)
+    validation = stack.part("val")  # once: its batch keeps the features that it has gathered
+    curve = measure(stage, stack, *validation, 0, None)
     shuffled = stack.epochs(seed, label.stage)
     measured_every = -(-epochs // CURVE_POINTS)
     for epoch in range(1, epochs + 1):
@@ -74,7 +75,7 @@ def fit(stage: Stage, stack: Stack, settings: Mapping[str, Any], seed: int, labe
         check_loss(train_loss, stack.runs, epoch, label)
         if epoch % measured_every == 0 or epoch == epochs:
             with average.in_place():
-                curve += measure(stage, stack, epoch, train_loss)
+                curve += measure(stage, stack, *validation, epoch, train_loss)
     average.keep()
     return curve
 
@@ -170,9 +171,10 @@ def make_noise(stack: Stack, settings: Mapping[str, Any], seed: int, label: Labe
 
 
 @torch.no_grad()
-def measure(stage: Stage, stack: Stack, epoch: int, train_loss: Tensor | None) -> list[Point]:
-    """Each run's losses and metric on its own validation items."""
-    batch, weight = stack.part("val")
+def measure(
+    stage: Stage, stack: Stack, batch: Batch, weight: Tensor, epoch: int, train_loss: Tensor | None
+) -> list[Point]:
+    """Each run's losses and metric on its own validation items, given as by `Stack.part`."""
     outcome = stage(batch)
     trained = of_task = metric = [None] * len(stack.runs)
     if train_loss is not None:
