@@ -92,8 +92,7 @@ def ordinary(corpus: Corpus, split: Split, epochs: int = 10) -> None:
     features = (features - train.mean(0)) / train.std(0, correction=0).clamp_min(1e-8)
     x, y = features[split.train], corpus.target[split.train]
     x_val, y_val = features[split.val], corpus.target[split.val]
-    lexical = corpus.features["lexical"].shape[1]
-    everything = features.shape[1]
+    lexical, everything = corpus.width(("lexical",)), corpus.width(BOTH)
 
     def fit(networks: list[nn.Module], step: Callable, *frozen: Tensor, val: tuple[Tensor, ...] = ()) -> list[Any]:
         """Train by `step`, which gives a batch's loss and, but for the pre-training, answers; the learning curve."""
@@ -181,8 +180,7 @@ def ordinary(corpus: Corpus, split: Split, epochs: int = 10) -> None:
 
 def products(corpus: Corpus, items: int, epochs: int = 10) -> float:
     """Multiplications and additions of one run's matrix products in the complete cell, forward and backward."""
-    lexical = corpus.features["lexical"].shape[1]
-    everything = lexical + corpus.features["acoustic"].shape[1]
+    lexical, everything = corpus.width(("lexical",)), corpus.width(BOTH)
 
     def network(inputs: int, outputs: int, first: bool) -> int:
         """Per item: forward, the weights' gradients, and the inputs' gradients where something lies before."""
@@ -235,13 +233,10 @@ def main() -> None:
 
     # A machine's speed changes within minutes: the stacked cell is timed before, between and after the ordinary runs.
     ours, theirs, rates = [], [], []
-    for number, split in enumerate(splits):
-        if number % -(-len(splits) // 4) == 0:
-            ours.append(seconds(stacked, corpus, splits))
-            rates.append(matrix_rate())
-        theirs.append(seconds(ordinary, corpus, split))
-    ours.append(seconds(stacked, corpus, splits))
-    rates.append(matrix_rate())
+    for quarter in [*(splits[start::4] for start in range(4)), []]:
+        ours.append(seconds(stacked, corpus, splits))
+        rates.append(matrix_rate())
+        theirs += [seconds(ordinary, corpus, split) for split in quarter]
     ours_s, theirs_s, rate = statistics.median(ours), sum(theirs), statistics.median(rates)
     reached = products(corpus, len(splits[0].train)) * args.runs / ours_s
     print(f"TED lexical, complete cell, {args.runs} runs, {len(corpus.item_ids)} talks, {args.threads} threads")

@@ -6,7 +6,7 @@ training items, and hands out batches: each run has its own split and its own sh
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise, repeat
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,10 @@ class Corpus:
     def outputs(self) -> int:
         """Width of a network's answer: the number of classes, or 1 for a value."""
         return len(self.classes) if self.task == CLASSIFICATION and self.classes else 1
+
+    def width(self, modalities: Sequence[str]) -> int:
+        """How many features these modalities have together."""
+        return sum(self.features[modality].shape[1] for modality in modalities)
 
 
 @dataclass(frozen=True)
@@ -204,11 +208,8 @@ class Stack:
         first = self.modalities.index(modalities[0])
         if self.modalities[first : first + len(modalities)] != modalities:
             raise ValueError(f"{modalities} do not lie side by side in {self.modalities}")
-        start, width = (
-            sum(self.corpus.features[modality].shape[1] for modality in names)
-            for names in (self.modalities[:first], modalities)
-        )
-        return slice(start, start + width)
+        start = self.corpus.width(self.modalities[:first])
+        return slice(start, start + self.corpus.width(modalities))
 
     def keep(self, modalities: tuple[str, ...]) -> None:
         """Forget the features of all other modalities: no batch carries what a frozen network alone has seen."""
@@ -247,8 +248,10 @@ class Stack:
             index = torch.from_numpy(order).to(self.device).view(runs, steps, rows).transpose(0, 1) + self._offsets()
             index = index.contiguous()
             targets, weights = self.target.view(-1)[index], shares * self._weights.view(-1)[index]
-            batches = map(Batch, repeat(self), index.unbind(), targets.unbind())
-            yield list(zip(batches, weights.unbind(), strict=True))
+            yield [
+                (Batch(self, rows_of_step, target), weight)
+                for rows_of_step, target, weight in zip(index, targets, weights, strict=True)
+            ]
 
     def part(self, name: str) -> tuple[Batch, Tensor]:
         """All of the runs' items of a part (train, val, test), padded with weight zero; weights of a run sum to 1."""

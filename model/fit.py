@@ -88,10 +88,9 @@ class Adam:
     """
 
     def __init__(self, stage: Stage, learning_rate: float, weight_decay: float):
-        decays = {True: weight_decay, False: 0.0}
         groups: dict[float, list[Tensor]] = {}
         for name, parameter in stage.named_parameters():
-            groups.setdefault(decays["weight" in name], []).append(parameter)
+            groups.setdefault(weight_decay if "weight" in name else 0.0, []).append(parameter)
         self._groups = [AdamGroup(parameters, decay) for decay, parameters in groups.items()]
         self._steps = torch.zeros((), device=self._groups[0].parameters[0].device)
         self._learning_rate = learning_rate

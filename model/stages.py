@@ -126,9 +126,12 @@ class Plain(Stage):
         self.encoder, self.head, self.modalities = encoder, head, modalities
 
     def forward(self, batch: Batch, noise: Noise | None = None) -> Outcome:
-        y_u = self.head(self.encoder(batch.features(self.modalities, noise), noise), noise)
+        y_u = self._answer(batch, noise)
         of_task = task_loss(y_u, batch.target)
         return Outcome(of_task, of_task, y_u)
+
+    def _answer(self, batch: Batch, noise: Noise | None) -> Tensor:
+        return self.head(self.encoder(batch.features(self.modalities, noise), noise), noise)
 
 
 class Distillation(Plain):
@@ -144,7 +147,7 @@ class Distillation(Plain):
         self.alpha, self.temperature = alpha, temperature
 
     def forward(self, batch: Batch, noise: Noise | None = None) -> Outcome:
-        y_u = self.head(self.encoder(batch.features(self.modalities, noise), noise), noise)
+        y_u = self._answer(batch, noise)
         y_m = batch.frozen("answer")
         T = self.temperature
         if batch.target.is_floating_point():

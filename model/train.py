@@ -60,8 +60,8 @@ class Task:
         alike: dict[str, list[Split]] = {}
         for split in self.splits:
             alike.setdefault(json.dumps(self._told(stage, split.run), sort_keys=True), []).append(split)
-        width = sum(self.corpus.features[modality].shape[1] for modality in modalities)
-        at_once = max(1, min(RUNS_AT_ONCE, INPUTS_AT_ONCE // workers // (width * len(self.corpus.item_ids))))
+        numbers = self.corpus.width(modalities) * len(self.corpus.item_ids)
+        at_once = max(1, min(RUNS_AT_ONCE, INPUTS_AT_ONCE // workers // numbers))
         for text, splits in alike.items():
             settings = json.loads(text)
             plan = BatchPlan.of(self.splits, settings["batch_size"])
@@ -96,12 +96,11 @@ class Block:
 
     def encoder(self, modalities: tuple[str, ...], weights: Mapping[str, Tensor] | None = None) -> StackedMLP:
         """A fresh encoder of these modalities, or one with the given weights (all runs of the protocol)."""
-        inputs = sum(self.stack.corpus.features[modality].shape[1] for modality in modalities)
+        inputs = self.stack.corpus.width(modalities)
         return self._network("encoder " + teacher_name(modalities), inputs, self.settings["latent"], weights)
 
     def decoder(self, modalities: tuple[str, ...]) -> StackedMLP:
-        outputs = sum(self.stack.corpus.features[modality].shape[1] for modality in modalities)
-        return self._network("decoder", self.settings["latent"], outputs, None)
+        return self._network("decoder", self.settings["latent"], self.stack.corpus.width(modalities), None)
 
     def head(self, weights: Mapping[str, Tensor] | None = None) -> StackedMLP:
         return self._network("head", self.settings["latent"], self.stack.corpus.outputs, weights)
