@@ -144,7 +144,7 @@ class Batch:
         if self._rows is None:
             self._rows = _rows(self._stack.inputs, self.index)
         features = self._rows[..., self._stack.columns(modalities)]
-        return features if noise is None else noise.features(features, "-".join(modalities))
+        return features if noise is None else noise.inputs(modalities, features.shape[-1])(features)
 
     def frozen(self, name: str) -> Tensor:
         """What a frozen network made of these items, (R, B, width); see `Stack.freeze`."""
@@ -225,8 +225,8 @@ class Stack:
         for rows in torch.arange(self.items, device=self.device).split(at_once):
             yield self._batch(self._offsets() + rows)
 
-    def epochs(self, seed: int, purpose: str) -> Iterator[list[tuple[Batch, Tensor]]]:
-        """Without end, an epoch's steps: a batch and the weights (R, B) of its items' losses; a run's sum to 1."""
+    def epochs(self, seed: int, purpose: str) -> Iterator["Epoch"]:
+        """Epochs without end."""
         runs, steps, rows = len(self.splits), self.plan.steps, self.plan.rows
         generators = [np.random.default_rng(seed_of(seed, run, f"shuffle {purpose}")) for run in self.runs]
         place = np.zeros((runs, steps, rows), dtype=np.int64)
@@ -248,10 +248,7 @@ class Stack:
             index = torch.from_numpy(order).to(self.device).view(runs, steps, rows).transpose(0, 1) + self._offsets()
             index = index.contiguous()
             targets, weights = self.target.view(-1)[index], shares * self._weights.view(-1)[index]
-            yield [
-                (Batch(self, rows_of_step, target), weight)
-                for rows_of_step, target, weight in zip(index, targets, weights, strict=True)
-            ]
+            yield Epoch(self, index, targets, weights.contiguous())
 
     def part(self, name: str) -> tuple[Batch, Tensor]:
         """All of the runs' items of a part (train, val, test), padded with weight zero; weights of a run sum to 1."""
@@ -281,6 +278,24 @@ class Stack:
             present = (counts > 0).sum()
             weights = (len(split.train) / (present * counts.clamp_min(1)))[target]
         return weights
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """The steps of an epoch: rows of the stack's tables, targets, and weights of the items' losses, each (S, R, B).
+
+    The weights of a run sum to 1 in every step.
+    """
+
+    stack: Stack
+    index: Tensor
+    target: Tensor
+    weight: Tensor
+
+    def __iter__(self) -> Iterator[tuple[Batch, Tensor]]:
+        """Each step's batch, and its weights (R, B)."""
+        for index, target, weight in zip(self.index, self.target, self.weight, strict=True):
+            yield Batch(self.stack, index, target), weight
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,7 @@ Takes a stage (its losses and its networks) and a stack (its batches); the netwo
 the learning curves. Nothing but the training and validation items of a run is looked at.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +16,7 @@ from model.metrics import macro_f1, r2
 from model.networks import Noise
 from model.seeds import seed_of
 from model.stages import Stage
+from model.steps import steps_of
 from pipeline.errors import UserError
 
 CURVE_POINTS = 100  # a curve has at most about so many points; validation in between would only cost time
@@ -56,107 +56,19 @@ def fit(stage: Stage, stack: Stack, settings: Mapping[str, Any], seed: int, labe
     Raises UserError naming corpus, variant, run, stage and epoch where a loss is no number or has exploded.
     """
     epochs = settings["epochs"]
-    adam = Adam(stage, settings["learning_rate"], settings["weight_decay"])
-    average = Average(stage, settings["averaging"])
-    noise = make_noise(stack, settings, seed, label)
+    steps = steps_of(stage, stack, settings, make_noise(stack, settings, seed, label))
     validation = stack.part("val")  # once: its batch keeps the features that it has gathered
     curve = measure(stage, stack, *validation, 0, None)
     shuffled = stack.epochs(seed, label.stage)
     measured_every = -(-epochs // CURVE_POINTS)
     for epoch in range(1, epochs + 1):
-        train_loss = torch.zeros(len(stack.runs), stack.plan.rows, device=stack.device)
-        for batch, weight in next(shuffled):
-            loss = stage(batch, noise).loss * weight
-            loss.sum().backward()  # the runs' losses are independent of each other
-            adam.step()
-            average.step()
-            train_loss += loss.detach()
-        train_loss = train_loss.sum(1) / stack.plan.steps
+        train_loss = steps.make(next(shuffled))
         check_loss(train_loss, stack.runs, epoch, label)
         if epoch % measured_every == 0 or epoch == epochs:
-            with average.in_place():
+            with steps.average.in_place():
                 curve += measure(stage, stack, *validation, epoch, train_loss)
-    average.keep()
+    steps.average.keep()
     return curve
-
-
-class Adam:
-    """Adam over all runs at once in one fused call, with decoupled weight decay on weights alone.
-
-    The kernel of torch.optim.AdamW without the class around it, whose first use imports a compiler (a second or more in
-    each of the workflow's many short jobs).
-    """
-
-    def __init__(self, stage: Stage, learning_rate: float, weight_decay: float):
-        groups: dict[float, list[Tensor]] = {}
-        for name, parameter in stage.named_parameters():
-            groups.setdefault(weight_decay if "weight" in name else 0.0, []).append(parameter)
-        self._groups = [AdamGroup(parameters, decay) for decay, parameters in groups.items()]
-        self._steps = torch.zeros((), device=self._groups[0].parameters[0].device)
-        self._learning_rate = learning_rate
-
-    @torch.no_grad()
-    def step(self) -> None:
-        """Move the parameters by their gradients, and forget these."""
-        self._steps += 1
-        for group in self._groups:
-            torch._fused_adamw_(
-                group.parameters,
-                [parameter.grad for parameter in group.parameters],
-                group.means,
-                group.squares,
-                [],
-                [self._steps] * len(group.parameters),
-                lr=self._learning_rate,
-                beta1=0.9,
-                beta2=0.999,
-                weight_decay=group.decay,
-                eps=1e-8,
-                amsgrad=False,
-                maximize=False,
-            )
-            for parameter in group.parameters:
-                parameter.grad = None
-
-
-class AdamGroup:
-    """Parameters that decay alike, and the running moments of their gradients."""
-
-    def __init__(self, parameters: list[Tensor], decay: float):
-        self.parameters, self.decay = parameters, decay
-        self.means = [torch.zeros_like(parameter) for parameter in parameters]
-        self.squares = [torch.zeros_like(parameter) for parameter in parameters]
-
-
-class Average:
-    """A running mean of a stage's weights: of all steps so far at first, then with the given decay; 0 is none."""
-
-    def __init__(self, stage: Stage, decay: float):
-        self._parameters = list(stage.parameters()) if decay else []
-        self._means = [parameter.detach().clone() for parameter in self._parameters]
-        self._decay, self._steps = decay, 0
-
-    @torch.no_grad()
-    def step(self) -> None:
-        """Take the present weights into the mean."""
-        if self._parameters:
-            self._steps += 1
-            torch._foreach_lerp_(self._means, self._parameters, max(1 / self._steps, 1 - self._decay))
-
-    @contextmanager
-    def in_place(self) -> Iterator[None]:
-        """The means stand where the weights are, for a while."""
-        self._swap()
-        yield
-        self._swap()
-
-    def keep(self) -> None:
-        """The means become the weights."""
-        self._swap()
-
-    def _swap(self) -> None:
-        for parameter, mean in zip(self._parameters, self._means, strict=True):
-            parameter.data, mean.data = mean.data, parameter.data
 
 
 def make_noise(stack: Stack, settings: Mapping[str, Any], seed: int, label: Label) -> Noise:

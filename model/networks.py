@@ -5,7 +5,7 @@ number alone, never on how many runs share the stack.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -13,13 +13,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 LEAKY_SLOPE = 0.01
+LAYER_NORM_EPSILON = 1e-5
 
 
 class Dropout:
     """Dropout masks, run by run: a run's masks come from its own generator, so that the stack's size changes nothing.
 
-    `probability` is the share of units dropped; `rows` and `width` the shape of the layer (batch, units). The masks are
-    made on the host, several at a time, so that CPU and GPU see the same ones.
+    `probability` is the share of units dropped; `rows` and `width` the shape of the layer (batch, units). The draws are
+    made on the host, several masks at a time, so that CPU and GPU see the same ones.
     """
 
     DRAWN_AT_ONCE = 1 << 15  # units of one run
@@ -27,31 +28,49 @@ class Dropout:
 
     def __init__(self, seeds: Sequence[int], probability: float, rows: int, width: int, device: torch.device):
         self._generators = [np.random.SFC64(seed) for seed in seeds]
-        self._shape = (max(1, self.DRAWN_AT_ONCE // (rows * width)), rows, width)
-        self._threshold = round(probability * self.LEVELS) - self.LEVELS // 2
-        self._scale = 1 / (1 - probability)
-        self._off = probability == 0
+        self._shape, self.units = (rows, width), rows * width
+        self._left = np.empty((len(seeds), 0, self.units), dtype=np.int16)
+        self.threshold = round(probability * self.LEVELS) - self.LEVELS // 2
+        self.scale = 1 / (1 - probability)
+        self.off = probability == 0
         self._device = device
-        self._masks: list[Tensor] = []
+        self._masks: Iterator[Tensor] = iter(())
 
     def __call__(self, units: Tensor) -> Tensor:
         """`units` (runs, rows, width) with some set to zero and the others scaled up."""
-        if self._off:
+        if self.off:
             return units
-        if not self._masks:
-            self._masks = self._draw()
-        return units * self._masks.pop()
+        mask = next(self._masks, None)
+        if mask is None:
+            self._masks = self._make()
+            mask = next(self._masks)
+        return units * mask
 
-    def _draw(self) -> list[Tensor]:
-        count = math.prod(self._shape)
-        words = -(-count // 4)  # a 64-bit word gives four 16-bit draws
-        draws = np.empty((len(self._generators), words), dtype=np.uint64)
+    def draws(self, masks: int) -> np.ndarray:
+        """What the next masks are made of: (runs, masks or more, rows * width), int16; none if nothing is dropped.
+
+        A unit whose draw is below `threshold` is dropped; what stays is multiplied by `scale`.
+        """
+        if self.off:
+            return np.empty((0, 0, 0), dtype=np.int16)
+        at_once = max(1, self.DRAWN_AT_ONCE // self.units)
+        words = -(-at_once * self.units // 4)  # a 64-bit word gives four 16-bit draws
+        left = self._left.shape[1]
+        drawn = np.empty((len(self._generators), left + at_once * -(-(masks - left) // at_once), self.units), np.int16)
+        drawn[:, :left] = self._left
         for run, generator in enumerate(self._generators):
-            draws[run] = generator.random_raw(words)
-        levels = torch.from_numpy(draws.view(np.int16))[:, :count].to(self._device)
+            for start in range(left, drawn.shape[1], at_once):
+                draws = generator.random_raw(words).view(np.int16)[: at_once * self.units]
+                drawn[run, start : start + at_once] = draws.reshape(at_once, -1)[::-1]
+        self._left = drawn[:, masks:].copy()
+        return drawn
+
+    def _make(self) -> Iterator[Tensor]:
+        """Some more masks, (R, B, H) each."""
+        levels = torch.from_numpy(self.draws(max(1, self.DRAWN_AT_ONCE // self.units))).to(self._device)
         masks = torch.empty(levels.shape, device=self._device)
-        torch.ge(levels, self._threshold, out=masks).mul_(self._scale)  # six times as fast as by way of booleans
-        return list(masks.view(-1, *self._shape).transpose(0, 1))  # each (R, B, H)
+        torch.ge(levels, self.threshold, out=masks).mul_(self.scale)  # six times as fast as by way of booleans
+        return iter(masks.unflatten(-1, self._shape).transpose(0, 1))
 
 
 class Noise:
@@ -66,19 +85,15 @@ class Noise:
         device: torch.device,
     ):
         rows, width = shape
-        self._hidden = Dropout(seeds("hidden"), hidden, rows, width, device)
+        self.hidden = Dropout(seeds("hidden"), hidden, rows, width, device)
         self._make = lambda purpose, width: Dropout(seeds(purpose), inputs, rows, width, device)
-        self._inputs: dict[str, Dropout] = {}
+        self._inputs: dict[tuple[str, ...], Dropout] = {}
 
-    def hidden(self, units: Tensor) -> Tensor:
-        """A hidden layer (R, B, H) with units dropped."""
-        return self._hidden(units)
-
-    def features(self, features: Tensor, name: str) -> Tensor:
-        """The features (R, B, F) that the encoder `name` sees, with some dropped."""
-        if name not in self._inputs:
-            self._inputs[name] = self._make(f"input {name}", features.shape[-1])
-        return self._inputs[name](features)
+    def inputs(self, modalities: tuple[str, ...], width: int) -> Dropout:
+        """Dropout of the features of the encoder that sees these modalities."""
+        if modalities not in self._inputs:
+            self._inputs[modalities] = self._make(f"input {'-'.join(modalities)}", width)
+        return self._inputs[modalities]
 
 
 class StackedMLP(nn.Module):
@@ -123,7 +138,7 @@ def _block(h: Tensor, scale: Tensor, shift: Tensor, noise: Noise | None) -> Tens
     h = F.leaky_relu(h, LEAKY_SLOPE)
     if noise is not None:
         h = noise.hidden(h)
-    return torch.addcmul(shift, F.layer_norm(h, h.shape[-1:]), scale)
+    return torch.addcmul(shift, F.layer_norm(h, h.shape[-1:], eps=LAYER_NORM_EPSILON), scale)
 
 
 def _kaiming_uniform(generators: Sequence[torch.Generator], inputs: int, outputs: int) -> Tensor:

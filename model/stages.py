@@ -26,11 +26,42 @@ class Outcome(NamedTuple):
     answer: Tensor | None = None
 
 
+class Wiring(NamedTuple):
+    """A stage as data, for `model.compiled`: its networks, and the weights of the parts of its loss.
+
+    The encoder sees `modalities`; a head (or the decoder) may stand on it, a student that sees `beside` next to it. The
+    parts: of the task, l(y, y'); of reconstruction, |y - x|; of the latent, |z_i - z_f|, `relative` or not, z_f being
+    the encoder's beside a student, else the batch's frozen `latent`; of imitation, equations 5 and 6.
+    """
+
+    encoder: StackedMLP
+    modalities: tuple[str, ...]
+    head: StackedMLP | None = None
+    student: StackedMLP | None = None
+    beside: tuple[str, ...] = ()
+    task: float = 0.0
+    reconstruction: float = 0.0
+    latent: float = 0.0
+    relative: bool = False
+    imitation: float = 0.0
+    temperature: float = 1.0
+
+    @property
+    def networks(self) -> list[StackedMLP | None]:
+        """Encoder, head and student; None for what the stage has not."""
+        return [self.encoder, self.head, self.student]
+
+
 class Stage(nn.Module):
     """A stage of training: its parameters are what learns."""
 
     def forward(self, batch: Batch, noise: Noise | None = None) -> Outcome:
         """The losses of a batch; without `noise` nothing is dropped."""
+        raise NotImplementedError
+
+    @property
+    def wiring(self) -> Wiring:
+        """The same as data."""
         raise NotImplementedError
 
 
@@ -44,6 +75,10 @@ class Reconstruction(Stage):
     def forward(self, batch: Batch, noise: Noise | None = None) -> Outcome:
         z = self.teacher(batch.features(self.modalities, noise), noise)
         return Outcome(distance(self.decoder(z, noise), batch.features(self.modalities)))
+
+    @property
+    def wiring(self) -> Wiring:
+        return Wiring(self.teacher, self.modalities, head=self.decoder, reconstruction=1.0)
 
 
 class Landing(Stage):
@@ -59,6 +94,10 @@ class Landing(Stage):
     def forward(self, batch: Batch, noise: Noise | None = None) -> Outcome:
         z_i = self.student(batch.features((self.modality,), noise), noise)
         return Outcome(distance(z_i, batch.frozen("latent")))
+
+    @property
+    def wiring(self) -> Wiring:
+        return Wiring(self.student, (self.modality,), latent=1.0)
 
 
 class Joint(Stage):
@@ -87,6 +126,19 @@ class Joint(Stage):
         of_task = task_loss(y_f, batch.target)
         loss = self.task_weight * of_task + self.alpha * latent_distance(z_i, z_f.detach(), self.relative)
         return Outcome(loss, of_task, y_f)
+
+    @property
+    def wiring(self) -> Wiring:
+        return Wiring(
+            self.teacher,
+            self.modalities,
+            head=self.head,
+            student=self.student,
+            beside=(self.modality,),
+            task=self.task_weight,
+            latent=self.alpha,
+            relative=self.relative,
+        )
 
 
 class FineTuning(Stage):
@@ -117,6 +169,17 @@ class FineTuning(Stage):
             loss = loss + self.alpha * latent_distance(z_i, batch.frozen("latent"), self.relative)
         return Outcome(loss, of_task, y_i)
 
+    @property
+    def wiring(self) -> Wiring:
+        return Wiring(
+            self.student,
+            (self.modality,),
+            head=self.head,
+            task=self.task_weight,
+            latent=self.alpha,
+            relative=self.relative,
+        )
+
 
 class Plain(Stage):
     """The unimodal and the multimodal baseline: encoder and head learn l(y_u, y)."""
@@ -129,6 +192,10 @@ class Plain(Stage):
         y_u = self._answer(batch, noise)
         of_task = task_loss(y_u, batch.target)
         return Outcome(of_task, of_task, y_u)
+
+    @property
+    def wiring(self) -> Wiring:
+        return Wiring(self.encoder, self.modalities, head=self.head, task=1.0)
 
     def _answer(self, batch: Batch, noise: Noise | None) -> Tensor:
         return self.head(self.encoder(batch.features(self.modalities, noise), noise), noise)
@@ -157,6 +224,10 @@ class Distillation(Plain):
             imitation = T**2 * (log_p_m.exp() * (log_p_m - log_p_u)).sum(-1)
         of_task = task_loss(y_u, batch.target)
         return Outcome(self.alpha * imitation + (1 - self.alpha) * of_task, of_task, y_u)
+
+    @property
+    def wiring(self) -> Wiring:
+        return super().wiring._replace(task=1 - self.alpha, imitation=self.alpha, temperature=self.temperature)
 
 
 def distance(a: Tensor, b: Tensor) -> Tensor:

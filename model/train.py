@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from model import checkpoint, variants
@@ -259,11 +260,12 @@ class Trainer:
 
 def side_by_side(work: Callable[[Any], Any], items: Iterator[Any], workers: int) -> Iterator[Any]:
     """`work` done on each item, in their order, by so many threads with one core each."""
-    if workers == 1:
-        yield from map(work, items)
-        return
-    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        yield from pool.map(work, items)
+    with threadpool_limits(1, "blas"):  # of compiled steps; torch has threads of its own
+        if workers == 1:
+            yield from map(work, items)
+            return
+        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            yield from pool.map(work, items)
 
 
 @torch.no_grad()
