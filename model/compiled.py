@@ -6,6 +6,8 @@ before the next run, so that its weights stay near the processor, moves each wei
 and leaves Python's lock to other threads. The gradients are written out by hand; the tests hold them against
 autograd's, for every stage and setting.
 
+One file: numba compiles again when this file has changed, and looks at no other.
+
 Shapes as in `model.networks`: R runs, B rows, H hidden units; S steps. Weights and features are float32 (the tests also
 use float64: with its rounding, the corners of |x| and LeakyReLU do not part two trainings that are the same).
 """
@@ -13,13 +15,11 @@ use float64: with its rounding, the corners of |x| and LeakyReLU do not part two
 from collections import namedtuple
 
 import numpy as np
-import scipy.linalg.cython_blas  # noqa: F401  where numba finds its matrix product: here, so that its threads can be limited
+import scipy.linalg.cython_blas  # noqa: F401  numba's matrix product; loaded here, so that its threads can be limited
 from numba import njit
 
-from model.networks import LAYER_NORM_EPSILON, LEAKY_SLOPE
-
 NIL, ONE = np.float32(0), np.float32(1)
-SLOPE, EPSILON = np.float32(LEAKY_SLOPE), np.float32(LAYER_NORM_EPSILON)
+SLOPE, EPSILON = np.float32(0.01), np.float32(1e-5)  # of LeakyReLU and LayerNorm, as in `model.networks`
 BETA1, BETA2, ADAM_EPSILON = 0.9, 0.999, np.float32(1e-8)
 OLD2, NEW1, NEW2 = np.float32(BETA2), np.float32(1 - BETA1), np.float32(1 - BETA2)
 
@@ -43,6 +43,7 @@ Pace = namedtuple("Pace", "learning_rate weight_decay steps averaging")
 _Work = namedtuple("_Work", "x kept spread out d_out d_second d_first d_x grad1 grad2 grad3 grad_skip grad_rows")
 _Move = namedtuple("_Move", "size root shrink")
 
+# Sums are taken in any order, so that they can be taken in vectors; but what is no number stays none, as losses tell.
 _OPTIONS = {"nogil": True, "cache": True, "error_model": "numpy", "fastmath": {"reassoc", "contract", "arcp", "nsz"}}
 _inner = njit(no_cpython_wrapper=True, **_OPTIONS)  # called from compiled code alone
 
@@ -66,10 +67,12 @@ def learn(encoder, head, student, aims, data, hidden, encoder_input, student_inp
             mask = hidden.each * step
             loss = NIL
 
-            _gather(data.inputs, index, first, encoder_input, run, step, of_encoder.x)
+            _take(data.inputs, index, first, of_encoder.x)
+            _drop(encoder_input, run, step, of_encoder.x)
             _forward(encoder.weights, run, hidden, mask, of_encoder)
             if has_student:
-                _gather(data.inputs, index, student_first, student_input, run, step, of_student.x)
+                _take(data.inputs, index, student_first, of_student.x)
+                _drop(student_input, run, step, of_student.x)
                 _forward(student.weights, run, hidden, mask + 2, of_student)
             z = of_encoder.out
             d_z = of_encoder.d_out
@@ -81,7 +84,7 @@ def learn(encoder, head, student, aims, data, hidden, encoder_input, student_inp
                 y, d_y = of_head.out, of_head.d_out
                 d_y.fill(NIL)
                 if aims.reconstruction > 0:
-                    _gather(data.inputs, index, first, hidden, -1, 0, plain)
+                    _take(data.inputs, index, first, plain)
                     loss += _distance(y, plain, weight, aims.reconstruction, d_y)
                 if aims.task > 0:
                     if data.classes.shape[0] > 0:
@@ -103,7 +106,7 @@ def learn(encoder, head, student, aims, data, hidden, encoder_input, student_inp
                 loss += _distance(of_student.out, z, weight, alpha, d_student)
                 _backward(student, run, move, of_student)
             elif aims.latent > 0:
-                _gather(data.latent, index, 0, hidden, -1, 0, latent)
+                _take(data.latent, index, 0, latent)
                 alpha = aims.latent / _size(latent) if aims.relative else aims.latent
                 loss += _distance(z, latent, weight, alpha, d_z)
             _backward(encoder, run, move, of_encoder)
@@ -141,20 +144,25 @@ def _work(learner, rows, rows_back):
 
 
 @_inner
-def _gather(table, index, first, masks, run, step, out):
-    """Rows of `table` from column `first` on, to `out` (B, width); some dropped unless `run` is negative."""
+def _take(table, index, first, out):
+    """Rows of `table` from column `first` on, to `out` (B, width)."""
     rows, width = out.shape
-    mask = masks.each * step + masks.first
-    dropped = run >= 0 and masks.draws.shape[0] > 0
     for i in range(rows):
         row = index[i]
-        if dropped:
-            for j in range(width):
-                keep = masks.scale if masks.draws[run, mask, i * width + j] >= masks.threshold else NIL
-                out[i, j] = table[row, first + j] * keep
-        else:
-            for j in range(width):
-                out[i, j] = table[row, first + j]
+        for j in range(width):
+            out[i, j] = table[row, first + j]
+
+
+@_inner
+def _drop(masks, run, step, x):
+    """Dropout of the features `x` (B, width)."""
+    if masks.draws.shape[0] == 0:
+        return
+    rows, width = x.shape
+    draws = masks.draws[run, masks.each * step + masks.first]
+    for i in range(rows):
+        for j in range(width):
+            x[i, j] *= masks.scale if draws[i * width + j] >= masks.threshold else NIL
 
 
 @_inner

@@ -13,7 +13,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 LEAKY_SLOPE = 0.01
-LAYER_NORM_EPSILON = 1e-5
 
 
 class Dropout:
@@ -138,7 +137,7 @@ def _block(h: Tensor, scale: Tensor, shift: Tensor, noise: Noise | None) -> Tens
     h = F.leaky_relu(h, LEAKY_SLOPE)
     if noise is not None:
         h = noise.hidden(h)
-    return torch.addcmul(shift, F.layer_norm(h, h.shape[-1:], eps=LAYER_NORM_EPSILON), scale)
+    return torch.addcmul(shift, F.layer_norm(h, h.shape[-1:]), scale)
 
 
 def _kaiming_uniform(generators: Sequence[torch.Generator], inputs: int, outputs: int) -> Tensor:
