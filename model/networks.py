@@ -28,6 +28,7 @@ class Dropout:
     def __init__(self, seeds: Sequence[int], probability: float, rows: int, width: int, device: torch.device):
         self._generators = [np.random.SFC64(seed) for seed in seeds]
         self._shape, self.units = (rows, width), rows * width
+        self._at_once = max(1, self.DRAWN_AT_ONCE // self.units)
         self._left = np.empty((len(seeds), 0, self.units), dtype=np.int16)
         self.threshold = round(probability * self.LEVELS) - self.LEVELS // 2
         self.scale = 1 / (1 - probability)
@@ -52,7 +53,7 @@ class Dropout:
         """
         if self.off:
             return np.empty((0, 0, 0), dtype=np.int16)
-        at_once = max(1, self.DRAWN_AT_ONCE // self.units)
+        at_once = self._at_once
         words = -(-at_once * self.units // 4)  # a 64-bit word gives four 16-bit draws
         left = self._left.shape[1]
         drawn = np.empty((len(self._generators), left + at_once * -(-(masks - left) // at_once), self.units), np.int16)
@@ -66,7 +67,7 @@ class Dropout:
 
     def _make(self) -> Iterator[Tensor]:
         """Some more masks, (R, B, H) each."""
-        levels = torch.from_numpy(self.draws(max(1, self.DRAWN_AT_ONCE // self.units))).to(self._device)
+        levels = torch.from_numpy(self.draws(self._at_once)).to(self._device)
         masks = torch.empty(levels.shape, device=self._device)
         torch.ge(levels, self.threshold, out=masks).mul_(self.scale)  # six times as fast as by way of booleans
         return iter(masks.unflatten(-1, self._shape).transpose(0, 1))
