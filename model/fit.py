@@ -5,12 +5,12 @@ the learning curves. Nothing but the training and validation items of a run is l
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from model.curves import Label, Point
 from model.data import CLASSIFICATION, Batch, Stack
 from model.metrics import macro_f1, r2
 from model.networks import Noise
@@ -21,32 +21,6 @@ from pipeline.errors import UserError
 
 CURVE_POINTS = 100  # a curve has at most about so many points; validation in between would only cost time
 EXPLODED = 1e8
-
-
-@dataclass(frozen=True)
-class Label:
-    """What is being trained, for curves and errors."""
-
-    corpus: str
-    modality: str
-    variant: str
-    stage: str
-
-
-@dataclass(frozen=True)
-class Point:
-    """A point of a learning curve; epoch 0 is where a training begins.
-
-    The task's own loss and the metric can be compared between stages and variants; the losses that are minimised, with
-    their other terms, can not. Both are None where a stage gives no answers.
-    """
-
-    run: int
-    epoch: int
-    train_loss: float | None
-    val_loss: float
-    val_task_loss: float | None
-    val_metric: float | None
 
 
 def fit(stage: Stage, stack: Stack, settings: Mapping[str, Any], seed: int, label: Label) -> list[Point]:

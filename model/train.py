@@ -17,8 +17,8 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from model import checkpoint, variants
+from model.curves import Label, Point
 from model.data import Batch, BatchPlan, Corpus, Split, Stack
-from model.fit import Label, Point, fit
 from model.networks import StackedMLP
 from model.seeds import seed_of
 from model.settings import STAGES
@@ -239,6 +239,7 @@ class Trainer:
         make: Callable[[Block], Stage],
     ) -> None:
         """Train one variant in blocks of runs; keep its tensors under `variant`."""
+        from model.fit import fit  # with it comes a compiler, which evaluation and prediction do without
 
         def train(make_block: Callable[[], Block]) -> tuple[list[int], list[Point], dict[str, Tensor]]:
             block = make_block()

@@ -2,12 +2,15 @@
 
 import copy
 import itertools
+import subprocess
+import sys
 
 import pytest
 import torch
 
+from model.curves import Label
 from model.data import BatchPlan, Split, Stack
-from model.fit import Label, make_noise
+from model.fit import make_noise
 from model.stages import FineTuning, Joint
 from model.steps import ByAutograd, Compiled
 from tests.test_model_stack import (
@@ -106,3 +109,8 @@ def test_an_epoch_in_many_parts_is_the_same_epoch(monkeypatch):
     (one, weights), (other, others) = left
     assert one.shape == (5, RUNS) and torch.equal(one, other)
     assert all(torch.equal(weights[name], others[name]) for name in weights)
+
+
+def test_evaluation_and_prediction_load_no_compiler():
+    code = "import sys, model.evaluate, model.predict; sys.exit('numba' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
