@@ -301,7 +301,7 @@ def _write_trained(
     import pyarrow as pa
 
     from model import checkpoint
-    from model.train import last_metrics
+    from model.train import kept_metrics
 
     made_by = _made_by(step, args, fingerprint("model.train"), [args.dataset, args.splits, *inputs], notes=notes or {})
     curves = trainer.trained.curves
@@ -314,11 +314,11 @@ def _write_trained(
         "stage": [label.stage for label, _ in curves],
     } | {
         name: [getattr(point, name) for _, point in curves]
-        for name in ("run", "epoch", "train_loss", "val_loss", "val_task_loss", "val_metric")
+        for name in ("run", "epoch", "train_loss", "val_loss", "val_task_loss", "val_metric", "kept")
     }
     table = pa.table({field.name: pa.array(columns[field.name], field.type) for field in store.schema("curves")})
     store.write(args.curves, table, "curves", made_by)
-    checkpoint.write(args.output, trainer.trained.tensors, {**made_by, "metrics": last_metrics(curves)})
+    checkpoint.write(args.output, trainer.trained.tensors, {**made_by, "metrics": kept_metrics(curves)})
 
 
 def _write_predictions(path: str, corpus: Any, rows: dict[Any, Any], made_by: dict[str, Any]) -> None:

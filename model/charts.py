@@ -69,27 +69,35 @@ def dot_plot(rows: Sequence[Row], label: str) -> str:
     return "".join(parts)
 
 
-def curves(lines: Sequence[tuple[str, Sequence[float]]], label: str) -> str:
-    """One small chart of several lines over epochs; each line is (class, a value an epoch), gaps are NaN."""
-    finite = [value for _, values in lines for value in values if math.isfinite(value)]
-    if not finite:
+def curves(lines: Sequence[tuple[str, Sequence[tuple[int, float]]]], kept: float, label: str) -> str:
+    """One small chart of several lines; each is (class, pairs of epoch and value), values that are NaN being gaps.
+
+    `kept`: the epoch whose weights were left behind, marked where it is not the last.
+    """
+    finite = [(name, [pair for pair in pairs if math.isfinite(pair[1])]) for name, pairs in lines]
+    values = [value for _, pairs in finite for _, value in pairs]
+    if not values:
         return ""
-    low, high = min(finite), max(finite)
+    low, high = min(values), max(values)
     span = (high - low) or 1.0
-    longest = max(len(values) for _, values in lines)
+    last = max(epoch for _, pairs in finite for epoch, _ in pairs)
     width, height, left = CURVE_WIDTH_PX, CURVE_HEIGHT_PX, 34
 
+    def x(epoch: float) -> float:
+        return left + epoch / max(1, last) * (width - left - 6)
+
     def point(epoch: int, value: float) -> str:
-        x = left + epoch / max(1, longest - 1) * (width - left - 6)
-        return f"{x:.1f},{6 + (high - value) / span * (height - 24):.1f}"
+        return f"{x(epoch):.1f},{6 + (high - value) / span * (height - 24):.1f}"
 
     parts = [f'<svg class="curves" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(label)}">']
     for value, y in ((high, 10), (low, height - 16)):
         parts.append(f'<text class="tick" x="{left - 4}" y="{y}" text-anchor="end">{number(value)}</text>')
-    parts.append(f'<text class="tick" x="{width - 6}" y="{height - 3}" text-anchor="end">epoch {longest}</text>')
-    for name, values in lines:
-        kept = _thinned([(epoch, value) for epoch, value in enumerate(values) if math.isfinite(value)])
-        parts.append(f'<polyline class="{name}" points="{" ".join(point(*pair) for pair in kept)}"/>')
+    parts.append(f'<text class="tick" x="{width - 6}" y="{height - 3}" text-anchor="end">epoch {last}</text>')
+    if kept < last:
+        parts.append(f'<line class="kept" x1="{x(kept):.1f}" x2="{x(kept):.1f}" y1="6" y2="{height - 18}">')
+        parts.append(f"<title>kept: epoch {kept:.0f}</title></line>")
+    for name, pairs in finite:
+        parts.append(f'<polyline class="{name}" points="{" ".join(point(*pair) for pair in _thinned(pairs))}"/>')
     parts.append("</svg>")
     return "".join(parts)
 

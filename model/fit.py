@@ -5,6 +5,7 @@ the learning curves. Nothing but the training and validation items of a run is l
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from model.curves import Label, Point
 from model.data import CLASSIFICATION, Batch, Stack
+from model.kept import Kept
 from model.metrics import macro_f1, r2
 from model.networks import Noise
 from model.seeds import seed_of
@@ -26,13 +28,22 @@ EXPLODED = 1e8
 def fit(stage: Stage, stack: Stack, settings: Mapping[str, Any], seed: int, label: Label) -> list[Point]:
     """Train `stage` on `stack`: Adam on each run's mean loss, for `epochs` epochs.
 
-    With `averaging` the weights that are measured, and left behind, are running means of the weights of all steps.
+    With `averaging` the weights that are measured, and left behind, are running means of the weights of all steps. What
+    is left behind is the last epoch, or each run's best one, as `keep` says.
     Raises UserError naming corpus, variant, run, stage and epoch where a loss is no number or has exploded.
     """
     epochs = settings["epochs"]
     steps = steps_of(stage, stack, settings, make_noise(stack, settings, seed, label))
+    kept = Kept(stage, len(stack.runs), settings["keep"])
     validation = stack.part("val")  # once: its batch keeps the features that it has gathered
-    curve = measure(stage, stack, *validation, 0, None)
+    curve: list[Point] = []
+
+    def look(epoch: int, train_loss: Tensor | None) -> None:
+        points = measure(stage, stack, *validation, epoch, train_loss)
+        kept.see(epoch, [point.val_loss for point in points])
+        curve.extend(points)
+
+    look(0, None)
     shuffled = stack.epochs(seed, label.stage)
     measured_every = -(-epochs // CURVE_POINTS)
     for epoch in range(1, epochs + 1):
@@ -40,9 +51,11 @@ def fit(stage: Stage, stack: Stack, settings: Mapping[str, Any], seed: int, labe
         check_loss(train_loss, stack.runs, epoch, label)
         if epoch % measured_every == 0 or epoch == epochs:
             with steps.average.in_place():
-                curve += measure(stage, stack, *validation, epoch, train_loss)
+                look(epoch, train_loss)
     steps.average.keep()
-    return curve
+    kept.go_back()
+    epoch_of = dict(zip(stack.runs, kept.epoch.tolist(), strict=True))
+    return [replace(point, kept=point.epoch == epoch_of[point.run]) for point in curve]
 
 
 def make_noise(stack: Stack, settings: Mapping[str, Any], seed: int, label: Label) -> Noise:

@@ -216,15 +216,14 @@ def _learning(paths: Iterable[str | Path]) -> list[dict[str, Any]]:
     frames = [store.read(path, "curves").to_pandas() for path in sorted(map(str, paths))]
     if not frames:
         return []
-    losses = ["train_loss", "val_loss"]
-    by = ["corpus", "protocol", "settings", "stage", "modality", "variant", "epoch"]
-    mean = pd.concat(frames).groupby(by, sort=True)[losses].mean().reset_index()
     groups = []
-    for (corpus, protocol, settings), group in mean.groupby(["corpus", "protocol", "settings"]):
+    for (corpus, protocol, settings), group in pd.concat(frames).groupby(["corpus", "protocol", "settings"]):
         plots = []
-        for (stage, modality, variant), lines in group.groupby(["stage", "modality", "variant"]):
+        for (stage, modality, variant), points in group.groupby(["stage", "modality", "variant"]):
             name = f"{modality}: {stage}" + ("" if variant == stage else f", {variant.replace('_', ' ')}")
-            drawn = charts.curves([(loss, lines[loss].tolist()) for loss in losses], name)
+            means = points.groupby("epoch")[["train_loss", "val_loss"]].mean()
+            lines = [(loss, list(means[loss].items())) for loss in means]
+            drawn = charts.curves(lines, points.loc[points["kept"], "epoch"].mean(), name)
             if drawn:
                 plots.append({"name": name, "svg": drawn})
         groups.append({"name": f"{_shown(corpus)}, {_series_name(protocol, settings)}", "plots": plots})

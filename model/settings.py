@@ -30,6 +30,7 @@ PAPER: Settings = {
     "weight_decay": 0.0,
     "batch_size": 64,
     "epochs": 10,
+    "keep": "last",  # the weights of a run's last epoch; or its "best", by the loss on its validation items
     # Beyond the paper: off here, used by `tuned`.
     "whiten": {},  # {modality: softening}: decorrelate the features of a modality
     "normalize_target": False,  # regression: the target by the mean and deviation of the run's training items
@@ -42,7 +43,7 @@ PAPER: Settings = {
     "distilled": {"alpha": 0.3, "temperature": 7.0},
 }
 PAPER_OF_CORPUS: dict[str, Settings] = {
-    "mit": {"dropout": 0.75, "learning_rate": 2e-3, "epochs": 1000, "stage4": {"alpha": 0.1}},
+    "mit": {"dropout": 0.75, "learning_rate": 2e-3, "epochs": 1000, "keep": "best", "stage4": {"alpha": 0.1}},
 }
 
 # What the recipe of the README adds to them, alike for every variant; `tune` chooses the sizes from here on.
@@ -52,6 +53,7 @@ TUNED: Settings = {
     "weight_decay": 0.1,
     "batch_size": 128,
     "epochs": 20,
+    "keep": "last",
     "whiten": {"acoustic": 0.1},
     "normalize_target": True,
     "skip": True,

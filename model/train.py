@@ -296,14 +296,11 @@ def _shape(weights: Tensor) -> str:
     return " x ".join(map(str, weights.shape[1:]))
 
 
-def last_metrics(curves: Sequence[tuple[Label, Point]]) -> dict[str, dict[str, float]]:
-    """The mean over runs of the last validation loss and metric of every training, by `modality/variant`."""
-    last: dict[Label, int] = {}
-    for label, point in curves:
-        last[label] = max(last.get(label, 0), point.epoch)
+def kept_metrics(curves: Sequence[tuple[Label, Point]]) -> dict[str, dict[str, float]]:
+    """The mean over runs of the validation loss and metric of the weights left behind, by `modality/variant`."""
     found: dict[str, dict[str, list[float]]] = {}
     for label, point in curves:
-        if point.epoch == last[label]:
+        if point.kept:
             values = found.setdefault(f"{label.modality}/{label.variant}", {"val_loss": [], "val_metric": []})
             values["val_loss"].append(point.val_loss)
             if point.val_metric is not None:

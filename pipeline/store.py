@@ -101,6 +101,7 @@ _SCHEMAS: dict[str, tuple[pa.Field, ...]] = {
         pa.field("val_loss", pa.float64()),
         pa.field("val_task_loss", pa.float64()),
         pa.field("val_metric", pa.float64()),
+        pa.field("kept", pa.bool_(), nullable=False),
     ),
 }
 _ROW_IS_AN_ITEM = frozenset({"catalog", "media", "dataset", "quality"})

@@ -76,8 +76,9 @@ def make_page(folder, untrained):
     curve = {"corpus": "ted", "protocol": "paper", "settings": "paper", "modality": "lexical", "variant": "ours"}
     curves = [
         {**curve, "stage": "stage4", "run": run, "epoch": epoch, "train_loss": 1.0 / (epoch + 1), "val_loss": 0.7}
+        | {"kept": epoch == 20}
         for run in (0, 1)
-        for epoch in range(3)
+        for epoch in (0, 10, 20, 30)
     ]
     schema = store.schema("curves")
     rows = [{**dict.fromkeys(schema.names), **row} for row in curves]
@@ -124,6 +125,8 @@ def test_the_page_needs_no_other_file_and_no_script(page):
 def test_learning_curves_are_drawn(page):
     assert 'polyline class="train_loss"' in page
     assert 'polyline class="val_loss"' in page
+    assert "epoch 30</text>" in page
+    assert "kept: epoch 20" in page
 
 
 def test_numbers_are_written_as_in_the_paper():
