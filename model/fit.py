@@ -29,7 +29,7 @@ def fit(stage: Stage, stack: Stack, settings: Mapping[str, Any], seed: int, labe
     """Train `stage` on `stack`: Adam on each run's mean loss, for `epochs` epochs.
 
     With `averaging` the weights that are measured, and left behind, are running means of the weights of all steps. What
-    is left behind is the last epoch, or each run's best one, as `keep` says.
+    is left behind is the last epoch, or the best that was measured of each run, as `keep` says.
     Raises UserError naming corpus, variant, run, stage and epoch where a loss is no number or has exploded.
     """
     epochs = settings["epochs"]
