@@ -97,7 +97,7 @@ def curves(lines: Sequence[tuple[str, Sequence[tuple[int, float]]]], kept: float
         parts.append(f'<line class="kept" x1="{x(kept):.1f}" x2="{x(kept):.1f}" y1="6" y2="{height - 18}">')
         parts.append(f"<title>kept: epoch {kept:.0f}</title></line>")
     for name, pairs in finite:
-        parts.append(f'<polyline class="{name}" points="{" ".join(point(*pair) for pair in _thinned(pairs))}"/>')
+        parts.append(f'<polyline class="{name}" points="{" ".join(point(*pair) for pair in pairs)}"/>')
     parts.append("</svg>")
     return "".join(parts)
 
@@ -108,11 +108,6 @@ def number(value: float) -> str:
         return "–"
     text = f"{value:.3f}" if abs(value) < 1 else f"{value:.3g}"
     return text.replace("0.", ".", 1) if abs(value) < 1 else text
-
-
-def _thinned(points: list, most: int = 120) -> list:
-    step = max(1, math.ceil(len(points) / most))
-    return points[::step] + ([points[-1]] if points and (len(points) - 1) % step else [])
 
 
 def _ticks(low: float, high: float) -> list[float]:

@@ -53,7 +53,7 @@ TUNED: Settings = {
     "weight_decay": 0.1,
     "batch_size": 128,
     "epochs": 20,
-    "keep": "last",
+    "keep": "last",  # how many epochs there are is itself chosen
     "whiten": {"acoustic": 0.1},
     "normalize_target": True,
     "skip": True,
