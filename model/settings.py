@@ -39,7 +39,13 @@ PAPER: Settings = {
     "input_dropout": 0.0,  # of the features that an encoder sees
     "averaging": 0.0,  # decay of the running mean of the weights; 0 is none
     "stage3": {"alpha": 0.3, "weighting": "equations", "relative_latent": False},
-    "stage4": {"alpha": 0.3, "weighting": "equations", "relative_latent": False},
+    "stage4": {
+        "alpha": 0.3,
+        "weighting": "equations",
+        "relative_latent": False,
+        "imitation": 0.3,  # the part of equations 5 and 6 in the task's loss; 0 is equation 4 as it stands
+        "temperature": 7.0,
+    },
     "distilled": {"alpha": 0.3, "temperature": 7.0},
 }
 PAPER_OF_CORPUS: dict[str, Settings] = {
@@ -63,7 +69,7 @@ TUNED: Settings = {
     "stage1": {"epochs": 6},
     "stage2": {"epochs": 8},
     "stage3": {"relative_latent": True},
-    "stage4": {"relative_latent": True, "learning_rate": 1.5e-3, "epochs": 8, "alpha": 1.0},
+    "stage4": {"relative_latent": True, "imitation": 0.0, "learning_rate": 1.5e-3, "epochs": 8, "alpha": 1.0},
 }
 TUNED_OF_CORPUS: dict[str, Settings] = {
     "mit": {

@@ -144,7 +144,8 @@ class Joint(Stage):
 class FineTuning(Stage):
     """Stage 4, equation 4: student and its copy of the head, l(y_i, y) + alpha |z_i - sg(z_f)|.
 
-    The batch holds `latent`: the z_f of stage 3's teacher, which stands still.
+    The batch holds `latent`: the z_f of stage 3's teacher, which stands still. With an `imitation` a, equation 5 or 6
+    takes the place of l(y_i, y): a part of it is the distance to what that teacher answers, the batch's `answer`.
     """
 
     def __init__(
@@ -155,16 +156,21 @@ class FineTuning(Stage):
         alpha: float,
         weighting: str = "equations",
         relative: bool = False,
+        imitation: float = 0.0,
+        temperature: float = 1.0,
     ):
         super().__init__()
         self.student, self.head, self.modality = student, head, modality
         self.alpha, self.task_weight, self.relative = alpha, task_weight(alpha, weighting), relative
+        self.imitation, self.temperature = imitation, temperature
 
     def forward(self, batch: Batch, noise: Noise | None = None) -> Outcome:
         z_i = self.student(batch.features((self.modality,), noise), noise)
         y_i = self.head(z_i, noise)
         of_task = task_loss(y_i, batch.target)
         loss = self.task_weight * of_task
+        if self.imitation != 0:
+            loss = self.task_weight * taught_loss(y_i, of_task, batch, self.imitation, self.temperature)
         if self.alpha != 0:
             loss = loss + self.alpha * latent_distance(z_i, batch.frozen("latent"), self.relative)
         return Outcome(loss, of_task, y_i)
@@ -175,9 +181,11 @@ class FineTuning(Stage):
             self.student,
             (self.modality,),
             head=self.head,
-            task=self.task_weight,
+            task=self.task_weight * (1 - self.imitation),
             latent=self.alpha,
             relative=self.relative,
+            imitation=self.task_weight * self.imitation,
+            temperature=self.temperature,
         )
 
 
@@ -202,12 +210,7 @@ class Plain(Stage):
 
 
 class Distillation(Plain):
-    """Knowledge distillation, equations 5 and 6, from the multimodal network's answers y_m.
-
-    Classification: a T^2 KL(softmax(z_u / T), softmax(z_m / T)) + (1 - a) CE(z_u, y), z being logits and the divergence
-    that of the student from the teacher, sum over classes of p_m (log p_m - log p_u), as in Hinton et al. (2015).
-    Regression: a |y_u / T - y_m / T| + (1 - a) |y_u - y|. The batch holds `answer`: the frozen y_m.
-    """
+    """Knowledge distillation, equations 5 and 6, from the multimodal network's answers y_m: the batch's `answer`."""
 
     def __init__(self, encoder: StackedMLP, head: StackedMLP, modality: str, alpha: float, temperature: float):
         super().__init__(encoder, head, (modality,))
@@ -215,19 +218,28 @@ class Distillation(Plain):
 
     def forward(self, batch: Batch, noise: Noise | None = None) -> Outcome:
         y_u = self._answer(batch, noise)
-        y_m = batch.frozen("answer")
-        T = self.temperature
-        if batch.target.is_floating_point():
-            imitation = distance(y_u / T, y_m / T)
-        else:
-            log_p_u, log_p_m = F.log_softmax(y_u / T, -1), F.log_softmax(y_m / T, -1)
-            imitation = T**2 * (log_p_m.exp() * (log_p_m - log_p_u)).sum(-1)
         of_task = task_loss(y_u, batch.target)
-        return Outcome(self.alpha * imitation + (1 - self.alpha) * of_task, of_task, y_u)
+        return Outcome(taught_loss(y_u, of_task, batch, self.alpha, self.temperature), of_task, y_u)
 
     @property
     def wiring(self) -> Wiring:
         return super().wiring._replace(task=1 - self.alpha, imitation=self.alpha, temperature=self.temperature)
+
+
+def taught_loss(answer: Tensor, of_task: Tensor, batch: Batch, a: float, temperature: float) -> Tensor:
+    """Equations 5 and 6: (1 - a) of the task's loss and a of the distance to a teacher's answers; (R, B).
+
+    Classification: a T^2 KL(softmax(z_u / T), softmax(z_m / T)) + (1 - a) CE(z_u, y), z being logits and the divergence
+    that of the student from the teacher, sum over classes of p_m (log p_m - log p_u), as in Hinton et al. (2015).
+    Regression: a |y_u / T - y_m / T| + (1 - a) |y_u - y|. The batch holds `answer`: the frozen y_m.
+    """
+    y_u, y_m = answer / temperature, batch.frozen("answer") / temperature
+    if batch.target.is_floating_point():
+        imitation = distance(y_u, y_m)
+    else:
+        log_p_u, log_p_m = F.log_softmax(y_u, -1), F.log_softmax(y_m, -1)
+        imitation = temperature**2 * (log_p_m.exp() * (log_p_m - log_p_u)).sum(-1)
+    return a * imitation + (1 - a) * of_task
 
 
 def distance(a: Tensor, b: Tensor) -> Tensor:

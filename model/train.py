@@ -208,20 +208,25 @@ class Trainer:
     def stage4(
         self, teacher: tuple[str, ...], modality: str, variant: str, start: str, stage3: Mapping[str, Tensor]
     ) -> None:
-        """Equation 4 for one variant, from what stage 3 left of `start`."""
+        """Equation 4 for one variant, from what stage 3 left of `start`; regularisation is alpha and imitation."""
+        regularised = variant != variants.NO_REGULARISATION
 
         def stage(block: Block) -> Stage:
             frozen = block.encoder(teacher, checkpoint.network(stage3, start, "teacher"))
+            head = block.head(checkpoint.network(stage3, start, "head"))
             freeze(block.stack, "latent", lambda x: frozen(x.features(teacher)))
+            freeze(block.stack, "answer", lambda x: head(x.frozen("latent")))
             block.stack.keep((modality,))
             own = block.settings
             return FineTuning(
                 block.encoder((modality,), checkpoint.network(stage3, start, "student")),
-                block.head(checkpoint.network(stage3, start, "head")),
+                head,
                 modality,
-                0.0 if variant == variants.NO_REGULARISATION else own["alpha"],
+                own["alpha"] if regularised else 0.0,
                 own["weighting"],
                 own["relative_latent"],
+                own["imitation"] if regularised else 0.0,
+                own["temperature"],
             )
 
         name = trained_name(variant, start)

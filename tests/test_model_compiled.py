@@ -25,20 +25,12 @@ from tests.test_model_stack import (
     splits,
     stack_of,
     stage_of,
+    stand_still,
 )
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 BEYOND_THE_PAPER = {"dropout": 0.4, "input_dropout": 0.3, "weight_decay": 0.5, "averaging": 0.9}
-
-
-def stack_for(kind, task="classification", stack=None):
-    stack = stack or stack_of(task)
-    width = {"stage2": 8, "stage4": 8, "distilled": stack.corpus.outputs}.get(kind)
-    if width is not None:
-        values = torch.randn(len(stack.runs), 90, width, generator=torch.Generator().manual_seed(1))
-        stack.freeze("answer" if kind == "distilled" else "latent", values)
-    return stack
 
 
 def assert_alike(stack, stage, epochs=EPOCHS, **more):
@@ -63,25 +55,25 @@ def assert_alike(stack, stage, epochs=EPOCHS, **more):
 @pytest.mark.parametrize("task", ["classification", "regression"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_stage(kind, task, more):
-    stack = stack_for(kind, task)
+    stack = stand_still(stack_of(task), kind)
     assert_alike(*in_double(stack, stage_of(kind, stack.corpus.outputs, bool(more))), **more)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_stage_in_the_precision_that_is_used(kind):
-    assert_alike(stack_for(kind), stage_of(kind, 2, True), epochs=1, **BEYOND_THE_PAPER)
+    assert_alike(stand_still(stack_of(), kind), stage_of(kind, 2, True), epochs=1, **BEYOND_THE_PAPER)
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.3])
 @pytest.mark.parametrize("relative, weighting", [(True, "equations"), (False, "published")])
 def test_the_other_latent_losses(relative, weighting, alpha):
     stage = FineTuning(network(12, 8, 3), network(8, 2, 4), "lexical", alpha, weighting, relative)
-    assert_alike(*in_double(stack_for("stage4"), stage))
+    assert_alike(*in_double(stand_still(stack_of(), "stage4"), stage))
     if alpha:  # without, nothing moves the student
         stage = Joint(
             network(17, 8, 1), network(8, 2, 4), network(12, 8, 3), BOTH, "lexical", alpha, weighting, relative
         )
-        assert_alike(*in_double(stack_for("stage3"), stage))
+        assert_alike(*in_double(stack_of(), stage))
 
 
 def test_a_student_that_sees_what_its_teacher_sees_has_noise_of_its_own():
@@ -94,7 +86,7 @@ def test_runs_of_unlike_size_and_classes_that_weigh_alike():
     uneven = splits()
     uneven[0] = Split(0, uneven[0].train[:-7], uneven[0].val, uneven[0].test)
     stack = Stack(corpus(), uneven, BOTH, settings(balance=True), BatchPlan.of(uneven, 32), torch.device("cpu"))
-    assert_alike(*in_double(stack_for("stage4", stack=stack), stage_of("stage4", 2, False)))
+    assert_alike(*in_double(stand_still(stack, "stage4"), stage_of("stage4", 2, False)))
 
 
 def test_an_epoch_in_many_parts_is_the_same_epoch(monkeypatch):
@@ -102,7 +94,7 @@ def test_an_epoch_in_many_parts_is_the_same_epoch(monkeypatch):
     left = []
     for drawn_at_once in (1, 1 << 20):
         monkeypatch.setattr(Compiled, "DRAWN_AT_ONCE", drawn_at_once)
-        stack, stage = stack_for("stage3"), stage_of("stage3", 2, True)
+        stack, stage = stack_of(), stage_of("stage3", 2, True)
         steps = Compiled(stage, stack, told, make_noise(stack, told, 0, Label(*"abcd")))
         losses = [steps.make(epoch) for epoch in itertools.islice(stack.epochs(0, "x"), 5)]
         left.append((torch.stack(losses), stage.state_dict()))

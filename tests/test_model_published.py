@@ -56,9 +56,10 @@ def test_the_unimodal_lexical_network_reaches_64_percent_on_standardised_feature
     assert score(trainer, "lexical/unimodal", "encoder") >= 0.64
 
 
-def test_without_standardisation_the_published_collapse_comes_back(ted):
+@pytest.mark.parametrize("stage4", [{}, {"imitation": 0.0}], ids=["ours", "equation 4 as it stands"])
+def test_without_standardisation_the_published_collapse_comes_back(ted, stage4):
     """Raw acoustic values of 0..255 beside lexical ones of -1..1: the latent is the same for every talk."""
-    trainer = trainer_of(ted, runs=3, normalize="none")
+    trainer = trainer_of(ted, runs=3, normalize="none", stage4=stage4)
     trained = trainer.trained.tensors
     trainer.plain(("lexical",))
     trainer.stage1(BOTH)

@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from model import checkpoint
 from model.curves import Label
 from model.data import BatchPlan, Corpus, Split, Stack
 from model.fit import fit, make_noise
@@ -101,7 +102,7 @@ def network(inputs, outputs, purpose=0, skip=False):
     return StackedMLP([purpose * 100 + run for run in range(RUNS)], inputs, 16, outputs, skip)
 
 
-def losses_alone(kind, nets, x, student, target, extra, masks):
+def losses_alone(kind, nets, x, student, target, frozen, masks):
     """The same loss, written for one run with torch's own functions."""
 
     def task(answer):
@@ -112,20 +113,19 @@ def losses_alone(kind, nets, x, student, target, extra, masks):
     if kind == "stage1":
         return F.l1_loss(nets["decoder"](nets["teacher"](x, masks), masks), x)
     if kind == "stage2":
-        return F.l1_loss(nets["student"](student, masks), extra)
+        return F.l1_loss(nets["student"](student, masks), frozen["latent"])
     if kind == "stage3":
         z_f, z_i = nets["teacher"](x, masks), nets["student"](student, masks)
         return task(nets["head"](z_f, masks)) + 0.3 * F.l1_loss(z_i, z_f.detach())
-    if kind == "stage4":
-        z_i = nets["student"](student, masks)
-        return task(nets["head"](z_i, masks)) + 0.3 * F.l1_loss(z_i, extra)
-    answer = nets["head"](nets["encoder"](student, masks), masks)
-    if kind == "distilled" and target.is_floating_point():
-        return 0.3 * F.l1_loss(answer / 7, extra / 7) + 0.7 * task(answer)
-    if kind == "distilled":
-        soft = F.kl_div(F.log_softmax(answer / 7, -1), F.softmax(extra / 7, -1), reduction="batchmean")
-        return 0.3 * 49 * soft + 0.7 * task(answer)
-    return task(answer)
+    z = nets["student" if kind.startswith("stage4") else "encoder"](student, masks)
+    answer = nets["head"](z, masks)
+    loss = task(answer)
+    if "answer" in frozen and target.is_floating_point():
+        loss = 0.3 * F.l1_loss(answer / 7, frozen["answer"] / 7) + 0.7 * loss
+    elif "answer" in frozen:
+        soft = F.kl_div(F.log_softmax(answer / 7, -1), F.softmax(frozen["answer"] / 7, -1), reduction="batchmean")
+        loss = 0.3 * 49 * soft + 0.7 * loss
+    return loss + 0.3 * F.l1_loss(z, frozen["latent"]) if "latent" in frozen else loss
 
 
 def stage_of(kind, outputs, skip):
@@ -142,12 +142,29 @@ def stage_of(kind, outputs, skip):
     student, head = network(12, latent, 3, skip), network(latent, outputs, 4, skip)
     if kind == "stage4":
         return FineTuning(student, head, "lexical", 0.3)
+    if kind == "stage4 and answers":
+        return FineTuning(student, head, "lexical", 0.3, imitation=0.3, temperature=7.0)
     if kind == "distilled":
         return Distillation(student, head, "lexical", 0.3, 7.0)
     return Plain(student, head, ("lexical",))
 
 
-KINDS = ("unimodal", "distilled", "stage1", "stage2", "stage3", "stage4")
+FROZEN = {  # what a teacher leaves beside the items
+    "stage2": ("latent",),
+    "stage4": ("latent",),
+    "stage4 and answers": ("latent", "answer"),
+    "distilled": ("answer",),
+}
+KINDS = ("unimodal", "distilled", "stage1", "stage2", "stage3", "stage4", "stage4 and answers")
+
+
+def stand_still(stack, kind):
+    """Freeze what this kind of training asks of a teacher."""
+    for number, name in enumerate(FROZEN.get(kind, ()), start=1):
+        width = {"latent": 8, "answer": stack.corpus.outputs}[name]
+        values = torch.randn(len(stack.runs), 90, width, generator=torch.Generator().manual_seed(number))
+        stack.freeze(name, values)
+    return stack
 
 
 @pytest.mark.parametrize(
@@ -159,11 +176,7 @@ KINDS = ("unimodal", "distilled", "stage1", "stage2", "stage3", "stage4")
 )
 @pytest.mark.parametrize("double", [False, True], ids=["single", "double"])
 def test_a_stacked_run_equals_ordinary_torch_on_the_same_batches(kind, task, decay, skip, dropout, double):
-    stack = stack_of(task)
-    extra = {"stage2": ("latent", 8), "stage4": ("latent", 8), "distilled": ("answer", 2 if task[0] == "c" else 1)}
-    if kind in extra:
-        name, width = extra[kind]
-        stack.freeze(name, torch.randn(RUNS, 90, width, generator=torch.Generator().manual_seed(1)))
+    stack = stand_still(stack_of(task), kind)
     stage = stage_of(kind, stack.corpus.outputs, skip)
     if double:
         stack, stage = in_double(stack, stage)
@@ -195,7 +208,7 @@ def test_a_stacked_run_equals_ordinary_torch_on_the_same_batches(kind, task, dec
                 batch.features(BOTH)[run][rows],
                 batch.features(("lexical",))[run][rows],
                 batch.target[run][rows],
-                batch.frozen(extra[kind][0])[run][rows] if kind in extra else None,
+                {name: batch.frozen(name)[run][rows] for name in FROZEN.get(kind, ())},
                 iter(mask[run][rows] for mask in masks) if dropout else None,
             ).backward()
             optimiser.step()
@@ -246,6 +259,29 @@ def every_stage(one):
     one.stage3(BOTH, "lexical", "pretrained", start)
     one.stage4(BOTH, "lexical", "ours", "pretrained", dict(one.trained.tensors))
     return one.trained.tensors
+
+
+def test_stage_4_stays_near_what_stage_3s_teacher_makes_of_the_items_and_says_of_them(monkeypatch):
+    one = trainer(splits())
+    every_stage(one)
+    after = dict(one.trained.tensors)
+    seen = []
+    monkeypatch.setattr("model.fit.fit", lambda stage, stack, *rest: seen.append((stage, stack)) or [])
+    for variant in ("ours", "ours_no_regularisation"):
+        one.stage4(BOTH, "lexical", variant, "pretrained", after)
+    (ours, stack), (free, _) = seen
+    assert (ours.alpha, ours.imitation) == (PAPER["stage4"]["alpha"], PAPER["stage4"]["imitation"])
+    assert ours.alpha and ours.imitation and not free.alpha and not free.imitation
+
+    block = next(one.task.blocks(BOTH, "stage3.lexical"))
+    teacher, head = (
+        make(checkpoint.network(after, "pretrained", name))
+        for make, name in ((lambda weights: block.encoder(BOTH, weights), "teacher"), (block.head, "head"))
+    )
+    (batch,) = block.stack.everything()
+    z_f = teacher(batch.features(BOTH))
+    assert torch.allclose(stack.frozen["latent"].view_as(z_f), z_f)
+    assert torch.allclose(stack.frozen["answer"].view(*z_f.shape[:2], -1), head(z_f))
 
 
 def test_a_run_does_not_depend_on_the_runs_beside_it():

@@ -19,11 +19,11 @@ from model.stages import (
 
 
 class Gives(torch.nn.Module):
-    """A network that multiplies by a number: its answer is known, and it can learn."""
+    """A network that multiplies by a number, or by several: its answer is known, and it can learn."""
 
-    def __init__(self, factor: float):
+    def __init__(self, *factors: float):
         super().__init__()
-        self.factor = torch.nn.Parameter(torch.tensor(factor))
+        self.factor = torch.nn.Parameter(torch.tensor(factors))
 
     def forward(self, x, noise=None):
         return x * self.factor
@@ -80,6 +80,23 @@ def test_equation_4_trains_student_and_head_near_the_teacher():
     stage = FineTuning(Gives(2.0), Gives(3.0), "lexical", alpha=0.1)
     loss = stage(Items([[1.0, 0.0], [2.0, 0.0]], [5.0, 12.0], latent=[[4.0], [4.0]])).loss
     assert loss[0].tolist() == pytest.approx([1 + 0.1 * 2, 0.0])  # |6 - 5| + .1 |2 - 4|, |12 - 12| + .1 |4 - 4|
+
+
+def test_with_an_imitation_equation_5_or_6_takes_the_place_of_the_tasks_loss_in_equation_4():
+    told = {"alpha": 0.1, "imitation": 0.3, "temperature": 7.0}
+    stage = FineTuning(Gives(2.0), Gives(3.0), "lexical", **told)
+    batch = Items([[1.0, 0.0], [2.0, 0.0]], [5.0, 12.0], latent=[[4.0], [4.0]], answer=[[2.5], [12.0]])
+    # y_i = 6 and 12: .3 |6 - 2.5| / 7 + .7 |6 - 5| + .1 |2 - 4|, and nothing
+    assert stage(batch).loss[0].tolist() == pytest.approx([0.15 + 0.7 + 0.2, 0.0])
+    assert stage(batch).task_loss[0].tolist() == pytest.approx([1.0, 0.0])  # the task's own stays comparable
+    published = FineTuning(Gives(2.0), Gives(3.0), "lexical", weighting="published", **told)
+    assert published(batch).loss[0].tolist() == pytest.approx([0.9 * 0.85 + 0.2, 0.0])
+
+    classes = Items([[2.0, 0.0]], [0], latent=[[1.0]], answer=[[0.0, 7.0]])
+    head = Gives(1.0, 0.0)  # logits 2 and 0
+    stage = FineTuning(Gives(1.0), head, "lexical", **told)
+    distilled = Distillation(Gives(1.0), head, "lexical", alpha=0.3, temperature=7.0)
+    assert stage(classes).loss.item() == pytest.approx(distilled(classes).loss.item() + 0.1 * abs(2.0 - 1.0))
 
 
 def test_the_published_code_weighs_the_task_by_1_minus_alpha():
