@@ -137,12 +137,15 @@ def ordinary(corpus: Corpus, split: Split, epochs: int = 10) -> None:
     multimodal = Network(everything, 64), Network(64, 2)
     fit([*multimodal], plain(*multimodal, everything))
 
+    def taught(logits: Tensor, answer: Tensor, y: Tensor) -> Tensor:
+        soft = F.kl_div(F.log_softmax(logits / 7, -1), F.softmax(answer / 7, -1), reduction="batchmean")
+        return 0.3 * 49 * soft + 0.7 * F.cross_entropy(logits, y)
+
     encoder, head = Network(lexical, 64), Network(64, 2)
 
     def distilled(x: Tensor, y: Tensor, answer: Tensor) -> tuple[Tensor, Tensor]:
         logits = head(encoder(x[:, :lexical]))
-        soft = F.kl_div(F.log_softmax(logits / 7, -1), F.softmax(answer / 7, -1), reduction="batchmean")
-        return 0.3 * 49 * soft + 0.7 * F.cross_entropy(logits, y), logits
+        return taught(logits, answer, y), logits
 
     oracle = nn.Sequential(*multimodal)
     fit([encoder, head], distilled, frozen(oracle, x), val=(frozen(oracle, x_val),))
@@ -166,16 +169,18 @@ def ordinary(corpus: Corpus, split: Split, epochs: int = 10) -> None:
     fit([teacher, student, head], joint)
 
     after = [{name: value.clone() for name, value in network.state_dict().items()} for network in (student, head)]
-    for alpha in (0.3, 0.0):
-        for network, weights in zip((student, head), after, strict=True):
-            network.load_state_dict(weights)
+    latents = frozen(teacher, x), frozen(teacher, x_val)
+    answers = frozen(head, latents[0]), frozen(head, latents[1])
 
-        def tuned(x: Tensor, y: Tensor, z: Tensor, alpha: float = alpha) -> tuple[Tensor, Tensor]:
-            latent = student(x[:, :lexical])
-            logits = head(latent)
-            return F.cross_entropy(logits, y) + alpha * F.l1_loss(latent, z), logits
+    def tuned(x: Tensor, y: Tensor, z: Tensor, answer: Tensor) -> tuple[Tensor, Tensor]:
+        latent = student(x[:, :lexical])
+        logits = head(latent)
+        return taught(logits, answer, y) + 0.3 * F.l1_loss(latent, z), logits
 
-        fit([student, head], tuned, frozen(teacher, x), val=(frozen(teacher, x_val),))
+    fit([student, head], tuned, latents[0], answers[0], val=(latents[1], answers[1]))
+    for network, weights in zip((student, head), after, strict=True):
+        network.load_state_dict(weights)
+    fit([student, head], plain(student, head, lexical))
 
 
 def products(corpus: Corpus, items: int, epochs: int = 10) -> float:
