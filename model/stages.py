@@ -168,9 +168,8 @@ class FineTuning(Stage):
         z_i = self.student(batch.features((self.modality,), noise), noise)
         y_i = self.head(z_i, noise)
         of_task = task_loss(y_i, batch.target)
-        loss = self.task_weight * of_task
-        if self.imitation != 0:
-            loss = self.task_weight * taught_loss(y_i, of_task, batch, self.imitation, self.temperature)
+        told = taught_loss(y_i, of_task, batch, self.imitation, self.temperature) if self.imitation else of_task
+        loss = self.task_weight * told
         if self.alpha != 0:
             loss = loss + self.alpha * latent_distance(z_i, batch.frozen("latent"), self.relative)
         return Outcome(loss, of_task, y_i)
