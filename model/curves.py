@@ -18,8 +18,7 @@ class Point:
     """A point of a learning curve; epoch 0 is where a training begins.
 
     The task's own loss and the metric can be compared between stages and variants; the losses that are minimised, with
-    their other terms, can not. Both are None where a stage gives no answers. `kept`: the run
-    left these weights behind.
+    their other terms, can not. Both are None where a stage gives no answers. `kept`: the run left these weights behind.
     """
 
     run: int

@@ -69,6 +69,8 @@ def test_every_stage_in_the_precision_that_is_used(kind):
 def test_the_other_latent_losses(relative, weighting, alpha):
     stage = FineTuning(network(12, 8, 3), network(8, 2, 4), "lexical", alpha, weighting, relative)
     assert_alike(*in_double(stand_still(stack_of(), "stage4"), stage))
+    stage = FineTuning(network(12, 8, 3), network(8, 2, 4), "lexical", alpha, weighting, relative, 0.3, 7.0)
+    assert_alike(*in_double(stand_still(stack_of(), "stage4 and answers"), stage))
     if alpha:  # without, nothing moves the student
         stage = Joint(
             network(17, 8, 1), network(8, 2, 4), network(12, 8, 3), BOTH, "lexical", alpha, weighting, relative

@@ -56,17 +56,18 @@ def test_the_unimodal_lexical_network_reaches_64_percent_on_standardised_feature
     assert score(trainer, "lexical/unimodal", "encoder") >= 0.64
 
 
-@pytest.mark.parametrize("stage4", [{}, {"imitation": 0.0}], ids=["ours", "equation 4 as it stands"])
-def test_without_standardisation_the_published_collapse_comes_back(ted, stage4):
+def test_without_standardisation_the_published_collapse_comes_back(ted):
     """Raw acoustic values of 0..255 beside lexical ones of -1..1: the latent is the same for every talk."""
-    trainer = trainer_of(ted, runs=3, normalize="none", stage4=stage4)
+    trainer = trainer_of(ted, runs=3, normalize="none")
     trained = trainer.trained.tensors
     trainer.plain(("lexical",))
     trainer.stage1(BOTH)
     trainer.stage2(BOTH, "lexical", dict(trained))
     start = tuple(checkpoint.network(trained, "pretrained", network) for network in ("teacher", "student"))
     trainer.stage3(BOTH, "lexical", "pretrained", start)
-    trainer.stage4(BOTH, "lexical", "ours", "pretrained", dict(trained))
     assert score(trainer, "pretrained", "student") < 0.40  # after stage 3
-    assert score(trainer, "ours", "student") < 0.40  # after stage 4
+    for stage4 in ({}, {"imitation": 0.0}):  # as the settings stand, and equation 4 as it stands
+        last = trainer_of(ted, runs=3, normalize="none", stage4=stage4)
+        last.stage4(BOTH, "lexical", "ours", "pretrained", dict(trained))
+        assert score(last, "ours", "student") < 0.40
     assert score(trainer, "lexical/unimodal", "encoder") > 0.60  # the lexical features alone were never at fault

@@ -37,7 +37,13 @@ def test_the_config_has_the_last_word_and_the_corpus_before_the_rest():
     assert resolve(training, "iemocap", "paper")["epochs"] == 3
     ted = resolve(training, "ted", "paper")
     assert ted["epochs"] == 4
-    assert ted["stage4"] == {**settings.PAPER["stage4"], "alpha": 0.5}
+    assert ted["stage4"] == {
+        "alpha": 0.5,
+        "weighting": "equations",
+        "relative_latent": False,
+        "imitation": 0.3,
+        "temperature": 7.0,
+    }
 
 
 def test_a_stage_sees_the_common_settings_the_students_and_its_own():

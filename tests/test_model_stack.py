@@ -274,10 +274,8 @@ def test_stage_4_stays_near_what_stage_3s_teacher_makes_of_the_items_and_says_of
     assert ours.alpha and ours.imitation and not free.alpha and not free.imitation
 
     block = next(one.task.blocks(BOTH, "stage3.lexical"))
-    teacher, head = (
-        make(checkpoint.network(after, "pretrained", name))
-        for make, name in ((lambda weights: block.encoder(BOTH, weights), "teacher"), (block.head, "head"))
-    )
+    teacher = block.encoder(BOTH, checkpoint.network(after, "pretrained", "teacher"))
+    head = block.head(checkpoint.network(after, "pretrained", "head"))
     (batch,) = block.stack.everything()
     z_f = teacher(batch.features(BOTH))
     assert torch.allclose(stack.frozen["latent"].view_as(z_f), z_f)
