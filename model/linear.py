@@ -75,6 +75,9 @@ def _fit_linear(features: np.ndarray, target: np.ndarray, classification: bool, 
     from sklearn.metrics import log_loss, mean_squared_error
     from sklearn.preprocessing import StandardScaler
 
+    seen, classes = np.unique(target[split.train]), np.unique(target)
+    if classification and len(seen) == 1:
+        return lambda rows: np.full(len(rows), seen[0])
     scaler = StandardScaler().fit(features[split.train])
     train, val = scaler.transform(features[split.train]), scaler.transform(features[split.val])
     losses: list[float] = []
@@ -82,7 +85,7 @@ def _fit_linear(features: np.ndarray, target: np.ndarray, classification: bool, 
     for strength in LOGISTIC_C if classification else RIDGE_ALPHA:
         model = _model(strength, classification, features.shape[1], balance).fit(train, target[split.train])
         if classification:
-            losses.append(log_loss(target[split.val], model.predict_proba(val), labels=model.classes_))
+            losses.append(log_loss(target[split.val], _probabilities(model, val, classes), labels=classes))
         else:
             losses.append(mean_squared_error(target[split.val], model.predict(val)))
         models.append(model)
@@ -90,6 +93,14 @@ def _fit_linear(features: np.ndarray, target: np.ndarray, classification: bool, 
             break  # weaker regularisation only overfits more, and takes longer to fit
     best = models[int(np.argmin(losses))]
     return lambda rows: best.predict(scaler.transform(rows))
+
+
+def _probabilities(model, rows: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """The probability of every class (items, classes): 0 for one that was not in training."""
+    known = model.predict_proba(rows)
+    found = np.zeros((len(rows), len(classes)), known.dtype)
+    found[:, np.searchsorted(classes, model.classes_)] = known
+    return found
 
 
 def _model(strength: float, classification: bool, width: int, balance: bool):
