@@ -12,7 +12,7 @@ that went through stages 1 to 3 inside the same folds: a network that begins whe
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -37,6 +37,13 @@ Choice = dict[str, dict[int, Settings]]  # student -> run -> settings
 Costs = Mapping[tuple[int, int], Sequence[float]]  # (run, epoch) -> a cost for each inner fold
 
 
+class Inner(NamedTuple):
+    """The inner folds of all runs, numbered through, and the run that each belongs to."""
+
+    splits: list[Split]
+    run_of: list[int]
+
+
 def candidates(trials: int, seed: int, usual: Settings) -> list[Settings]:
     """The settings as they stand, then `trials` others spread evenly over the space."""
     import optuna
@@ -59,7 +66,10 @@ def candidates(trials: int, seed: int, usual: Settings) -> list[Settings]:
 
 
 def inner_splits(corpus: Corpus, split: Split, folds: int, grouped: bool, seed: int) -> list[Split]:
-    """Cross-validation inside a run's training and validation items; its test items are in no part."""
+    """Cross-validation inside a run's training and validation items; its test items are in no part.
+
+    Fewer groups than folds make fewer folds: none is empty.
+    """
     inside = np.sort(np.concatenate([split.train, split.val]))
     labels = corpus.groups[inside] if grouped else np.arange(len(inside))
     _, group_of = np.unique(labels, return_inverse=True)
@@ -67,13 +77,20 @@ def inner_splits(corpus: Corpus, split: Split, folds: int, grouped: bool, seed: 
     fold_of = deal(np.bincount(group_of), folds, rng)[group_of]
     none = np.array([], dtype=np.int64)
     return [
-        Split(split.run * folds + fold, inside[fold_of != fold], inside[fold_of == fold], none) for fold in range(folds)
+        Split(fold, inside[fold_of != fold], inside[fold_of == fold], none)
+        for fold in range(folds)
+        if (fold_of == fold).any()
     ]
 
 
 def choose(task: Task, student: str, trials: int, grouped: bool) -> Choice:
     """For every run the settings that do best on the validation items of its inner folds; see `_best`."""
-    inner = [one for split in task.splits for one in inner_splits(task.corpus, split, INNER_FOLDS, grouped, task.seed)]
+    folds = [
+        (split.run, one)
+        for split in task.splits
+        for one in inner_splits(task.corpus, split, INNER_FOLDS, grouped, task.seed)
+    ]
+    inner = Inner([replace(one, run=number) for number, (_, one) in enumerate(folds)], [run for run, _ in folds])
     chosen = _common(task, inner, student, trials)
     if len(task.corpus.features) > 1:
         of_stage4 = _stage4(task, inner, student, chosen)
@@ -81,21 +98,21 @@ def choose(task: Task, student: str, trials: int, grouped: bool) -> Choice:
     return {student: {split.run: own for split, own in zip(task.splits, chosen, strict=True)}}
 
 
-def _common(task: Task, inner: Sequence[Split], student: str, trials: int) -> list[Settings]:
+def _common(task: Task, inner: Inner, student: str, trials: int) -> list[Settings]:
     """What each run's networks are told, chosen on the unimodal network."""
     stage = f"{UNIMODAL}.{student}"
     usual = task.settings[stage]
     offered = candidates(trials, seed_of(task.seed, 0, f"candidates {student}"), usual)
 
     def train(candidate: Settings) -> Costs:
-        trainer = Trainer(replace(task, splits=inner, settings={stage: {**usual, **candidate}}))
+        trainer = Trainer(replace(task, splits=inner.splits, settings={stage: {**usual, **candidate}}))
         trainer.plain((student,))
-        return _costs(task, trainer)
+        return _costs(task, inner, trainer)
 
     return _chosen(task, progress(offered, what=f"candidates for the {student} student"), EPOCH_SHARES, usual, train)
 
 
-def _stage4(task: Task, inner: Sequence[Split], student: str, common: Sequence[Settings]) -> list[Settings]:
+def _stage4(task: Task, inner: Inner, student: str, common: Sequence[Settings]) -> list[Settings]:
     """What each run's stage 4 is told besides, chosen on students that went through stages 1 to 3."""
     teacher, usual = tuple(task.corpus.features), task.settings[f"{STAGE4}.{student}"]
     offered = [{name: usual[name] for name in ("alpha", "learning_rate")}]
@@ -105,19 +122,21 @@ def _stage4(task: Task, inner: Sequence[Split], student: str, common: Sequence[S
         for slower in STAGE4_SLOWER
     ]
 
-    def told(more: Settings) -> Choice:
-        return {student: {one.run: {**common[place // INNER_FOLDS], **more} for place, one in enumerate(inner)}}
+    common_of = {split.run: own for split, own in zip(task.splits, common, strict=True)}
 
-    before = Trainer(replace(task, splits=inner, choice=told({})))
+    def told(more: Settings) -> Choice:
+        return {student: {number: {**common_of[run], **more} for number, run in enumerate(inner.run_of)}}
+
+    before = Trainer(replace(task, splits=inner.splits, choice=told({})))
     before.stage1(teacher)
     before.stage2(teacher, student, before.trained.tensors)
     start = tuple(checkpoint.network(before.trained.tensors, "pretrained", name) for name in ("teacher", "student"))
     before.stage3(teacher, student, "pretrained", start)
 
     def train(candidate: Settings) -> Costs:
-        trainer = Trainer(replace(task, splits=inner, choice=told({STAGE4: candidate})))
+        trainer = Trainer(replace(task, splits=inner.splits, choice=told({STAGE4: candidate})))
         trainer.stage4(teacher, student, OURS, "pretrained", before.trained.tensors)
-        return _costs(task, trainer)
+        return _costs(task, inner, trainer)
 
     offers = progress(offered, what=f"candidates for the {student} stage 4")
     return _chosen(task, offers, STAGE4_EPOCH_SHARES, usual, train)
@@ -134,16 +153,16 @@ def _chosen(
     tried = [(offer, train(offer)) for offer in offers]
     costs = [cost for _, cost in tried]
     options = [(place, round(share * usual["epochs"])) for place in range(len(tried)) for share in shares]
-    found = [_best(options, (0, usual["epochs"]), costs, run) for run in range(len(task.splits))]
+    found = [_best(options, (0, usual["epochs"]), costs, split.run) for split in task.splits]
     return [{**tried[place][0], "epochs": epochs} for place, epochs in found]
 
 
-def _costs(task: Task, trainer: Trainer) -> Costs:
+def _costs(task: Task, inner: Inner, trainer: Trainer) -> Costs:
     """What is least at the best settings: cross-entropy, which is steadier than macro F1, or minus R2."""
     found: dict[tuple[int, int], list[float]] = {}
     for _, point in trainer.trained.curves:
         cost = point.val_task_loss if task.corpus.task == CLASSIFICATION else -point.val_metric
-        found.setdefault((point.run // INNER_FOLDS, point.epoch), []).append(cost)
+        found.setdefault((inner.run_of[point.run], point.epoch), []).append(cost)
     return found
 
 

@@ -96,3 +96,14 @@ def test_the_usual_settings_stay_where_the_gain_is_not_significant():
     assert tune._best([usual, other], usual, clear, 0) == other
     for costs in (unclear, above_its_error):
         assert tune._best([usual, other], usual, costs, 0) == usual
+
+
+def test_two_groups_outside_the_test_part_make_two_inner_folds():
+    own = corpus()
+    own.groups[:] = np.repeat(["a", "b", "c"], ITEMS // 3)
+    split = Split(1, np.arange(20), np.arange(20, 40), np.arange(40, 60))
+    inner = tune.inner_splits(own, split, 3, True, 0)
+    assert sorted(one.val.tolist() for one in inner) == [list(range(20)), list(range(20, 40))]
+    assert all(one.train.size == 20 for one in inner)
+    found = tune.choose(replace(task(own), splits=[split]), "lexical", trials=1, grouped=True)
+    assert set(found["lexical"]) == {1}
