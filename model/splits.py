@@ -132,15 +132,18 @@ def _fold_of_session(names: np.ndarray, group_of: np.ndarray, sessions: Sequence
 
 
 def _some_groups(order: np.ndarray, sizes: np.ndarray) -> list[int]:
-    """Groups, taken in `order`, that hold about the validation share of the items; at least one, never all."""
+    """Groups, taken in `order`, that hold about the validation share of the items; at least one, never all.
+
+    A group so large that none at all is nearer to that share is passed over.
+    """
     wanted = sizes.sum() * HELD_OUT
     chosen: list[int] = []
     held = 0
     for group in order[:-1]:
-        if not chosen or abs(held + sizes[group] - wanted) < abs(held - wanted):
+        if abs(held + sizes[group] - wanted) < abs(held - wanted):
             chosen.append(group)
             held += sizes[group]
-    return chosen
+    return chosen or [min(order, key=lambda group: sizes[group])]
 
 
 def sessions_of(item_ids: Sequence[str], catalog: Mapping[str, Sequence[str | None]]) -> list[str] | None:

@@ -98,3 +98,13 @@ def test_a_broken_split_is_caught():
     with pytest.raises(AssertionError, match=r"splits a group|does not test every item once"):
         check(made, list("aabbccddee"))
     assert PARTS == ("train", "val", "test")
+
+
+def test_a_speaker_of_most_of_the_items_is_never_the_validation_part():
+    speakers = ["a"] * 50 + [f"s{number}" for number in range(10)]
+    for assignment in grouped_splits(speakers, 4, 8, 0):
+        assert (assignment.part == VAL).sum() < 10
+    alone = ["a"] * 30 + ["b"] * 20 + ["c"] * 10
+    for assignment in grouped_splits(alone, 3, 2, 0):
+        assert {part: (assignment.part == part).sum() > 0 for part in range(3)} == dict.fromkeys(range(3), True)
+        assert (assignment.part == VAL).sum() < (assignment.part == TRAIN).sum()
