@@ -38,7 +38,8 @@ def sign_flip_p(differences: Sequence[float], seed: int = 0) -> float:
         signs = np.random.default_rng(seed).choice([-1, 1], size=(PERMUTATIONS, count))
         signs[0] = 1
     means = np.abs(signs @ differences)
-    return float((means >= np.abs(differences.sum()) - 1e-12).mean())
+    rounding = 1e-12 * np.abs(differences).sum()
+    return float((means >= np.abs(differences.sum()) - rounding).mean())
 
 
 def swap_p_counts(first: np.ndarray, second: np.ndarray, seed: int = 0) -> float:
@@ -58,9 +59,13 @@ def swap_p_counts(first: np.ndarray, second: np.ndarray, seed: int = 0) -> float
     return _swap_p(statistic, groups, seed)
 
 
-def swap_p_errors(first: np.ndarray, second: np.ndarray, spread: float, seed: int = 0) -> float:
-    """The same for R2: `first`, `second` are squared errors (groups, repeats), `spread` the target's own."""
-    gain = (second - first).mean(1) / spread  # of the first over the second, by group
+def swap_p_errors(first: np.ndarray, second: np.ndarray, seed: int = 0) -> float:
+    """The same for R2: `first`, `second` are squared errors (groups, repeats).
+
+    The target's own spread, which every R2 here is divided by, changes no p-value.
+    """
+    gain = (second - first).mean(1)  # of the first over the second, by group
+    gain = gain / (np.abs(gain).sum() or 1.0)
 
     def statistic(swaps: np.ndarray) -> np.ndarray:
         return (1 - 2 * swaps) @ gain

@@ -74,11 +74,6 @@ class Truth:
         parts = np.bincount(place, (predicted - target) ** 2, minlength=groups * count).reshape(groups, count)
         return Scored(parts, np.array([metrics.r2(target[run == r], predicted[run == r]) for r in range(count)]))
 
-    @property
-    def spread(self) -> float:
-        """The target's squared deviation over all items."""
-        return float(((self.target - self.target.mean()) ** 2).sum())
-
 
 @dataclass(frozen=True)
 class Results:
@@ -93,16 +88,25 @@ Key = tuple[str, str, str]  # corpus, protocol, settings
 
 
 def rows(cells: Iterable[Cell], results: Mapping[Key, Results]) -> list[dict[str, Any]]:
-    """A row for each cell under each protocol and settings; p-values are corrected (Holm) within a table."""
+    """A row for each cell under each protocol and settings; p-values are corrected (Holm) within a table.
+
+    What stands in a table several times (in tables 5 and 6, beside each other corpus) is one comparison.
+    """
     table: list[dict[str, Any]] = []
+    comparisons: dict[int, dict[tuple[Any, ...], list[dict[str, Any]]]] = {}
     for cell in cells:
         for (corpus, protocol, settings), result in results.items():
             if corpus == cell.corpus:
-                table.append(_row(cell, protocol, settings, result))
-    for number in {row["table"] for row in table}:
-        compared = [row for row in table if row["table"] == number and not math.isnan(row["p"])]
-        for row, p in zip(compared, statistics.holm([row["p"] for row in compared]), strict=True):
-            row["p"] = p
+                row = _row(cell, protocol, settings, result)
+                table.append(row)
+                if not math.isnan(row["p"]):
+                    same = corpus, protocol, settings, *key_of(cell)
+                    comparisons.setdefault(cell.table, {}).setdefault(same, []).append(row)
+    for compared in comparisons.values():
+        corrected = statistics.holm([same[0]["p"] for same in compared.values()])
+        for same, p in zip(compared.values(), corrected, strict=True):
+            for row in same:
+                row["p"] = p
     return table
 
 
@@ -180,7 +184,7 @@ def _p_value(protocol: str, scored: Scored, base: Scored, truth: Truth) -> float
         return statistics.sign_flip_p(scored.values - base.values)
     if truth.classes:
         return statistics.swap_p_counts(scored.parts, base.parts)
-    return statistics.swap_p_errors(scored.parts, base.parts, truth.spread)
+    return statistics.swap_p_errors(scored.parts, base.parts)
 
 
 def read_results(paths: Sequence[str]) -> dict[Key, Results]:
@@ -207,11 +211,13 @@ def read_results(paths: Sequence[str]) -> dict[Key, Results]:
 
 
 def _truth(made_by: Mapping[str, Any], frame: Any) -> Truth:
+    """Groups matter to the grouped protocol alone: for the other one, all items are of one."""
     items = frame.drop_duplicates("item_id").sort_values("item_id")
+    groups = items["group"] if made_by["protocol"] == "grouped" else items["group"].iloc[:1].repeat(len(items))
     return Truth(
         row_of={item_id: row for row, item_id in enumerate(items["item_id"])},
         target=items["target"].to_numpy(),
-        group=np.unique(items["group"].to_numpy(dtype=str), return_inverse=True)[1],
+        group=np.unique(groups.to_numpy(dtype=str), return_inverse=True)[1],
         classes=len(made_by["classes"]) if made_by["task"] == "classification" else None,
         folds=made_by["folds"],
     )

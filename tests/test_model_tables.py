@@ -4,6 +4,7 @@ import itertools
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import settings as budget
@@ -65,8 +66,24 @@ def test_swapping_groups_finds_a_real_difference_and_no_other():
     assert swap_p_counts(counts[0], counts[1]) < 0.001
     assert swap_p_counts(counts[0], counts[2]) > 0.05
     errors = [rng.random((200, 2)) * scale for scale in (1.0, 1.5, 1.0)]
-    assert swap_p_errors(errors[0], errors[1], 10.0) < 0.001
-    assert swap_p_errors(errors[0], errors[2], 10.0) > 0.05
+    assert swap_p_errors(errors[0], errors[1]) < 0.001
+    assert swap_p_errors(errors[0], errors[2]) > 0.05
+
+
+@budget(deadline=None, max_examples=30)
+@given(st.lists(st.floats(-1, 1), min_size=2, max_size=12), st.sampled_from([1e-9, 1.0, 1e9]))
+def test_a_p_value_has_no_unit(differences, scale):
+    differences = np.round(differences, 3)
+    p = sign_flip_p(differences)
+    assert sign_flip_p(differences * scale) == p >= 2 / 2 ** len(differences)
+    errors = np.abs(differences)[:, None]
+    assert swap_p_errors(errors * scale, 0 * errors) == swap_p_errors(errors, 0 * errors)
+
+
+def test_no_difference_at_all_is_not_significant():
+    assert sign_flip_p([0.0] * 10) == sign_flip_p([0.0] * 20) == 1.0
+    alike = np.ones((6, 2))
+    assert swap_p_errors(alike, alike) == 1.0
 
 
 def test_the_statistic_that_is_swapped_is_the_one_that_is_reported():
@@ -131,3 +148,41 @@ def test_a_row_that_was_not_trained_says_why_and_has_no_number():
     assert rows[0]["note"] == "widths differ" and rows[0]["runs"] == 0
     assert tables.printable(rows[0])["mean"] == ""
     assert tuple(rows[0])[:12] == (*tables.COLUMNS[:12],)
+
+
+def scored(values):
+    return tables.Scored(np.zeros((1, len(values), 2, 2)), np.array(values))
+
+
+def test_a_comparison_that_stands_beside_several_corpora_is_corrected_for_once():
+    truth, rng = Truth({"a": 0}, np.array([0]), np.array([0]), 2, 1), np.random.default_rng(0)
+    cells = experiments.cells(CORPORA, (5,))
+    results = {}
+    for corpus in CORPORA:
+        base = rng.normal(0.6, 0.01, 8)
+        found = {("lexical", "unimodal", "x"): scored(base)}
+        for cell in (cell for cell in cells if cell.corpus == corpus):
+            if tables.key_of(cell) not in found:
+                found[tables.key_of(cell)] = scored(base + rng.normal(0.01, 0.01, 8))
+        results[corpus, "paper", "paper"] = tables.Results(truth, found, {})
+    raw = {
+        (corpus, key): sign_flip_p(value.values - result.scored["lexical", "unimodal", "x"].values)
+        for (corpus, _, _), result in results.items()
+        for key, value in result.scored.items()
+        if key[1] != "unimodal"
+    }
+    assert len(raw) == 12 and len(cells) == 18
+    corrected = dict(zip(raw, holm(list(raw.values())), strict=True))
+    for cell, row in zip(cells, tables.rows(cells, results), strict=True):
+        assert row["p"] == pytest.approx(corrected[cell.corpus, tables.key_of(cell)])
+
+
+@pytest.mark.parametrize(("protocol", "groups"), [("paper", 1), ("grouped", 3)])
+def test_counts_are_kept_by_group_where_groups_change_sides_and_nowhere_else(protocol, groups):
+    frame = pd.DataFrame(
+        {"item_id": ["b", "a", "c", "a"], "group": ["y", "x", "z", "x"], "target": [1.0, 0.0, 1.0, 0.0]}
+    )
+    made_by = {"protocol": protocol, "task": "classification", "classes": ["no", "yes"], "folds": 1}
+    truth = tables._truth(made_by, frame)
+    parts = truth.score(["a", "b", "c"], np.array([0, 0, 0]), np.array([0, 1, 0])).parts
+    assert parts.shape == (groups, 1, 2, 2) and parts.sum() == 3
