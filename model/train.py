@@ -289,9 +289,14 @@ def borrowed(
     """
     block = next(task.blocks(teacher, f"stage3.{modality}"))
     for name, modalities, weights in (("teacher", teacher, networks[0]), ("student", (modality,), networks[1])):
-        for key, own in block.encoder(modalities).state_dict().items():
+        mine = block.encoder(modalities).state_dict()
+        if missing := mine.keys() - weights.keys():
+            return None, f"its {name} has no {', '.join(sorted(missing))}"
+        if more := weights.keys() - mine.keys():
+            return None, f"its {name} has {', '.join(sorted(more))} beside what it has here"
+        for key, own in mine.items():
             if own.shape[1:] != weights[key].shape[1:]:
-                return None, f"its {name}'s {key} is {_shape(weights[key])} here {_shape(own)}"
+                return None, f"its {name}'s {key} is {_shape(weights[key])}, here {_shape(own)}"
     runs = torch.arange(len(task.splits))
     first, second = ({key: value[runs % len(value)] for key, value in weights.items()} for weights in networks)
     return (first, second), None
