@@ -24,7 +24,7 @@ def splits(args: argparse.Namespace) -> None:
     import pyarrow as pa
 
     from model import splits as made
-    from model.data import complete_items
+    from model.items import complete_items
 
     dataset = store.read(args.dataset, "dataset")
     table = complete_items(dataset)
@@ -61,7 +61,7 @@ def splits(args: argparse.Namespace) -> None:
         "splits",
         args.corpus,
         own,
-        fingerprint("model.splits"),
+        fingerprint("model.splits", "model.items"),
         [args.dataset, args.catalog],
         folds=folds,
         left_out=dataset.num_rows - table.num_rows,
@@ -76,7 +76,7 @@ def linear(args: argparse.Namespace) -> None:
 
     corpus = read_corpus(args.dataset, args.corpus)
     rows = baseline.rows(corpus, read_splits(args.splits, args.protocol, corpus.item_ids), args.settings["balance"])
-    made_by = _made_by("linear", args, fingerprint("model.linear"), [args.dataset, args.splits])
+    made_by = _made_by("linear", args, fingerprint("model.linear", "model.data"), [args.dataset, args.splits])
     _write_predictions(args.output, corpus, rows, made_by)
 
 

@@ -116,4 +116,6 @@ def _ticks(low: float, high: float) -> list[float]:
     step = 10 ** math.floor(math.log10(span / 4))
     step *= next(factor for factor in (1, 2, 5, 10) if span / (step * factor) <= 6)
     first, last = math.floor(low / step), math.ceil(high / step)
+    if first == last:  # all values are the same round one
+        first, last = first - 1, last + 1
     return [round(index * step, 10) for index in range(first, last + 1)]

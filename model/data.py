@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from model.items import complete_items, modalities_of
 from model.networks import Noise
 from model.seeds import seed_of
 from pipeline import store
@@ -74,20 +75,6 @@ def read_corpus(path: str | Path, name: str) -> Corpus:
         classes=provenance["classes"],
         features=features,
     )
-
-
-def modalities_of(table: Any) -> tuple[str, ...]:
-    """The modalities that a dataset table has, in the order in which they are concatenated."""
-    return tuple(modality for modality in store.MODALITIES if modality in table.column_names)
-
-
-def complete_items(table: Any) -> Any:
-    """The rows of a dataset table that have every modality of the corpus."""
-    import pyarrow.compute as pc
-
-    for modality in modalities_of(table):
-        table = table.filter(pc.is_valid(table[modality]))
-    return table
 
 
 def read_splits(path: str | Path, protocol: str, item_ids: Sequence[str]) -> list[Split]:

@@ -13,6 +13,7 @@ import pandas as pd
 
 from model import charts
 from model.charts import number
+from model.items import complete_items, modalities_of
 from pipeline import store
 
 TITLES = {
@@ -70,6 +71,7 @@ def render(
 def _corpus(path: str | Path, qualities: Mapping[str, Any]) -> dict[str, Any]:
     """What the page says of one corpus."""
     dataset, made_by = store.read(path, "dataset"), store.read_provenance(path)
+    complete = complete_items(dataset)
     statuses = qualities[made_by["corpus"]]["status"].value_counts().to_pylist()
     problems = [
         row
@@ -83,16 +85,16 @@ def _corpus(path: str | Path, qualities: Mapping[str, Any]) -> dict[str, Any]:
             "missing": dataset[name].null_count,
             "extractor": (made_by["weights"] or {}).get(name),
         }
-        for name in store.MODALITIES
-        if name in dataset.column_names
+        for name in modalities_of(dataset)
     ]
     return {
         "name": _shown(made_by["corpus"]),
         "task": made_by["task"],
         "classes": made_by["classes"],
-        "count": dataset.num_rows,
-        "groups": len(dataset["group"].unique()),
-        "labels": _labels(dataset, made_by["classes"]),
+        "count": complete.num_rows,
+        "incomplete": dataset.num_rows - complete.num_rows,
+        "groups": len(complete["group"].unique()),
+        "labels": _labels(complete, made_by["classes"]),
         "left_out": made_by.get("left_out") or {},
         "statuses": {entry["values"]: entry["counts"] for entry in statuses},
         "problems": problems,
@@ -184,7 +186,8 @@ def _cell(row: Any) -> dict[str, Any]:
     interval = f"{number(row.ci_low)} to {number(row.ci_high)}" if math.isfinite(row.ci_low) else "one run"
     cell |= {"mean": number(row.mean), "interval": interval, "verdict": ""}
     if math.isfinite(row.p):
-        cell["versus"] = f"{row.difference:+.3f} against unimodal, p = {row.p:.3f}".replace("0.", ".")
+        sign = "+" if row.difference >= 0 else ""
+        cell["versus"] = f"{sign}{number(row.difference)} against unimodal, p = {number(row.p)}"
         if row.p < SIGNIFICANT:
             cell["verdict"] = "above" if row.difference > 0 else "below"
     return cell

@@ -2,13 +2,14 @@
 
 import shutil
 import subprocess
+from collections import namedtuple
 
 import pandas as pd
 import pyarrow as pa
 import pytest
 
 from model import charts, tables
-from model.report import render
+from model.report import _cell, render
 from pipeline import store
 
 ROWS = [
@@ -115,6 +116,22 @@ def test_untrained_weights_are_named_before_the_first_table(page, tmp_path):
 def test_what_went_wrong_and_what_was_left_out_is_listed(page):
     assert "HTTP 404" in page
     assert "the row is truncated" in page
+
+
+def test_items_are_counted_that_took_part_and_the_others_beside_them(page):
+    assert "TED (1 items)" in page and "1 more lack a modality" in page
+    assert "1 top, 0 bottom" in page
+
+
+def test_a_difference_of_any_size_is_written_whole():
+    row = namedtuple("Row", "note paper mean ci_low ci_high difference p")("", 0.5, -9.6, -11.0, -8.0, -10.234, 0.0104)
+    assert _cell(row)["versus"] == "-10.2 against unimodal, p = .010"
+
+
+@pytest.mark.parametrize("value", [1.0, 0.5, 0.0, -20.0])
+def test_values_that_are_all_the_same_can_be_drawn(value):
+    drawn = charts.dot_plot([charts.Row("ours", [charts.Mark(value, value, value, 0, "")], None)], "Table 1")
+    assert drawn.count("<circle") == 1 and "nan" not in drawn
 
 
 def test_the_page_needs_no_other_file_and_no_script(page):

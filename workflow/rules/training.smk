@@ -22,7 +22,7 @@ rule splits:
         runtime=10,
     params:
         settings=get_split_settings(),
-        code=fingerprint("model.splits"),
+        code=fingerprint("model.splits", "model.items"),
     message:
         "{wildcards.corpus}: dealing the items to training, validation and test"
     shell:
@@ -48,7 +48,7 @@ rule linear:
         runtime=60,
     params:
         settings=lambda wildcards: get_settings(balance=resolve(TRAINING, wildcards.corpus, "paper")["balance"]),
-        code=fingerprint("model.linear"),
+        code=fingerprint("model.linear", "model.data"),
     message:
         "{wildcards.corpus}, {wildcards.protocol}: linear models and the majority"
     shell:
@@ -323,7 +323,7 @@ rule evaluate:
 
 rule result_tables:
     input:
-        predictions=get_prediction_files(),
+        predictions=get_prediction_files,
     output:
         tables=expand(f"{RESULTS}/tables/table{{table}}.csv", table=sorted(TABLES)),
         runs=f"{RESULTS}/tables/runs.parquet",
