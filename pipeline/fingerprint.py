@@ -23,6 +23,7 @@ INFRASTRUCTURE = frozenset(
         "pipeline.commands",
         "pipeline.errors",
         "pipeline.fingerprint",
+        "pipeline.kept",
         "pipeline.progress",
         "pipeline.store",
     }

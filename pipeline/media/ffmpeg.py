@@ -10,6 +10,8 @@ import functools
 import os
 import re
 import shutil
+import signal
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,10 @@ from pipeline.errors import UserError
 
 # "[flac @ 0x55d0c8a3f740] ": the address differs from run to run, and a reason must not.
 _CONTEXT = re.compile(r"^(\[[^\]]*@ 0x[0-9a-f]+\]\s*)+", re.IGNORECASE)
+_NO_ROOM = ("No space left on device", "Disk quota exceeded", "File too large", "pthread_create() failed")
+# A crash (SIGSEGV and the like) is not among them: a damaged file can bring it about, again and again.
+_ENDED_BY_OTHERS = (signal.SIGHUP, signal.SIGKILL, signal.SIGXFSZ)
+_ENDED_AND_TIDY = 255  # SIGINT, SIGTERM and SIGXCPU, which it answers by closing its files
 
 
 class MediaError(Exception):
@@ -76,8 +82,22 @@ def command(output: Any) -> list[str]:
 
 
 def reason(errors: bytes, status: int, stream: str) -> str:
-    """Why ffmpeg gave up: its last line, without memory addresses, or that the file has no `stream` ("audio")."""
-    lines = [_CONTEXT.sub("", line).strip() for line in errors.decode("utf-8", "replace").splitlines()]
+    """Why ffmpeg gave up: its last line, without memory addresses, or that the file has no `stream` ("audio").
+
+    Raises:
+        UserError: not the file was at fault but the machine: no room to write, or somebody ended ffmpeg.
+    """
+    said = errors.decode("utf-8", "replace")
+    if -status in _ENDED_BY_OTHERS or status == _ENDED_AND_TIDY:
+        by = signal.Signals(-status).name if status < 0 else "a signal"
+        raise UserError(
+            f"ffmpeg was ended by {by}; if that was for want of memory, give the job more. Then run it again"
+        )
+    if no_room := next((text for text in _NO_ROOM if text in said), None):
+        raise UserError(
+            f"ffmpeg found no room ({no_room}); it writes to {tempfile.gettempdir()}. Make room, run it again"
+        )
+    lines = [_CONTEXT.sub("", line).strip() for line in said.splitlines()]
     if any("matches no streams" in line for line in lines):
         return f"no {stream} stream"
     return next((line for line in reversed(lines) if line), f"ffmpeg ended with status {status}")

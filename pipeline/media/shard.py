@@ -16,7 +16,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline import store
+from pipeline import kept, store
 from pipeline.errors import UserError
 from pipeline.fingerprint import fingerprint
 from pipeline.media.collect import FAILED, UNAVAILABLE, Aside, Item, Row, collect
@@ -26,6 +26,7 @@ from pipeline.progress import log, progress
 # A row group ends at whichever comes first, so that a reader can stream hours-long recordings.
 ROWS_IN_A_GROUP = 8
 BYTES_IN_A_GROUP = 16_000_000
+TRIES = 3
 
 
 def run(
@@ -37,10 +38,12 @@ def run(
     attempt: int,
     output_path: str | Path,
 ) -> None:
-    """Write the media file of one shard, rows sorted by item_id. A file at `output_path` is the source of rows to keep.
+    """Write the media file of one shard, rows sorted by item_id. The last one, kept beside it, is a source of rows.
 
     settings: {"proxy": address or null}, environment variables allowed. `attempt` goes into the provenance beside the
-    count of failed rows ("failed"): whoever calls again with a higher one has the failed rows tried again.
+    count of failed rows ("failed"), and whether to ask for them again ("again"): not where the same ones have failed
+    TRIES times, since all that is made of this file, up to the tables, would be made again each time. A call tries
+    failed rows again in any case.
 
     A job that is cut off leaves the file as it was, and what it fetched in a folder beside (`OUTPUT.partial`), where
     the next one finds it.
@@ -55,8 +58,8 @@ def run(
     inputs = {item.item_id: item.input_hash() for item in items}
     # Not the whole step's code: who mends a message of the download need not fetch 2,500 talks again.
     code_of_sound = fingerprint("pipeline.media.audio")
-    previous = _Previous.open(output_path, code_of_sound)
-    kept = {item.item_id for item in items if previous and previous.holds(item.item_id, inputs[item.item_id])}
+    previous = _Previous.open(kept.beside(output_path), code_of_sound)
+    held = {item.item_id for item in items if previous and previous.holds(item.item_id, inputs[item.item_id])}
     partial = output_path.with_name(f"{output_path.name}.partial")
 
     provenance = store.provenance(
@@ -70,27 +73,34 @@ def run(
         attempt=attempt,
         items={item_id: {"input": digest} for item_id, digest in inputs.items()},
     )
-    counts = {UNAVAILABLE: 0, FAILED: 0}
-    new = collect((item for item in items if item.item_id not in kept), proxy, Aside(partial, code_of_sound))
+    without = {UNAVAILABLE: set(), FAILED: set()}
+    new = collect((item for item in items if item.item_id not in held), proxy, Aside(partial, code_of_sound))
     with _terminated_as_interrupted(), store.writer(output_path, store.schema("media"), provenance) as out:
         groups = _Groups(out)
         try:
             for item in progress(items, what=f"{corpus} recordings"):
-                row = previous.row(item.item_id) if item.item_id in kept else next(new)
-                if row.status in counts:
-                    counts[row.status] += 1
-                    if item.item_id not in kept:
+                row = previous.row(item.item_id) if item.item_id in held else next(new)
+                if row.status in without:
+                    without[row.status].add(item.item_id)
+                    if item.item_id not in held:
                         log(f"{item.item_id}: {row.status}: {row.reason}")
                 groups.add(row)
         finally:
             new.close()  # type: ignore[attr-defined]
         groups.flush()
-        out.provenance["failed"] = counts[FAILED]
+        failed = without[FAILED]
+        tries = previous.tries if previous and previous.failed == failed else 0
+        tries += bool(failed)
+        again = 0 < tries < TRIES
+        out.provenance |= {"failed": len(failed), "tries": tries, "again": again}
+    kept.keep(output_path)
     shutil.rmtree(partial, ignore_errors=True)
     log(
-        f"{corpus} media: {len(items) - len(kept)} computed, {len(kept)} kept, "
-        f"{counts[UNAVAILABLE]} unavailable, {counts[FAILED]} failed"
+        f"{corpus} media: {len(items) - len(held)} computed, {len(held)} kept, "
+        f"{len(without[UNAVAILABLE])} unavailable, {len(failed)} failed"
     )
+    if failed and not again:
+        log(f"the same have failed {tries} times: they are left so until `snakemake --forcerun media` asks again")
 
 
 class _Groups:
@@ -114,14 +124,17 @@ class _Groups:
 class _Previous:
     """The media file of an earlier run: which rows still hold, and the rows, a row group in memory at a time."""
 
-    def __init__(self, file: Any, inputs: dict[str, str]):
+    def __init__(self, file: Any, inputs: dict[str, str], tries: int):
         self._file = file
         self._inputs = inputs
+        self.tries, self.failed = tries, set()
         self._place: dict[str, tuple[int, int]] = {}
         for group in range(file.num_row_groups):
             table = file.read_row_group(group, columns=["item_id", "status"])
             for index, row in enumerate(table.to_pylist()):
-                if row["status"] != FAILED:
+                if row["status"] == FAILED:
+                    self.failed.add(row["item_id"])
+                else:
                     self._place[row["item_id"]] = (group, index)
         self._group, self._table = -1, None
 
@@ -134,7 +147,8 @@ class _Previous:
             made_by = store.read_provenance(path)
             if (made_by.get("code_of_sound"), made_by.get("format")) != (code_of_sound, store.FORMAT):
                 return None
-            return cls(store.open_file(path, "media"), {k: v["input"] for k, v in made_by["items"].items()})
+            inputs = {item_id: item["input"] for item_id, item in made_by["items"].items()}
+            return cls(store.open_file(path, "media"), inputs, made_by["tries"])
         except UserError as error:
             log(f"{error}; all of its rows are made anew")
             return None

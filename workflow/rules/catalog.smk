@@ -20,7 +20,7 @@ rule catalog:
         runtime=30,
     params:
         settings=lambda wildcards: get_settings(**get_corpus_settings(wildcards.corpus)),
-        raw=lambda wildcards: steps.state_of_raw_files(wildcards.corpus, get_corpus_settings(wildcards.corpus)),
+        raw=lambda wildcards: get_raw_state(wildcards.corpus),
         code=lambda wildcards: steps.code_of_catalog(wildcards.corpus, CORPORA[wildcards.corpus]),
     message:
         "{wildcards.corpus}: reading the corpus into a catalog"
@@ -49,7 +49,7 @@ rule published:
         runtime=30,
     params:
         settings=lambda wildcards: get_settings(**get_corpus_settings(wildcards.corpus)),
-        raw=lambda wildcards: steps.state_of_raw_files(wildcards.corpus, get_corpus_settings(wildcards.corpus)),
+        raw=lambda wildcards: get_raw_state(wildcards.corpus),
         code=lambda wildcards: steps.code_of_catalog(wildcards.corpus, CORPORA[wildcards.corpus]),
     message:
         "{wildcards.corpus}: reading the authors' published features"

@@ -1,5 +1,6 @@
 """The configuration, checked, and what the rules share. Helpers are named get_* and is_*."""
 
+import functools
 import json
 import os
 import re
@@ -125,6 +126,12 @@ def get_annotation_files(corpus):
 ANNOTATIONS = {corpus: get_annotation_files(corpus) for corpus in CORPORA}
 
 
+@functools.cache
+def get_raw_state(corpus):
+    """Changes when a recording or a film does. Every rule that reads them asks: a catalog that is the same reruns nothing."""
+    return steps.state_of_raw_files(corpus, get_corpus_settings(corpus))
+
+
 def get_media_settings(corpus):
     return {key: CORPORA[corpus][key] for key in ("proxy",) if CORPORA[corpus].get(key)}
 
@@ -158,13 +165,6 @@ def get_media(wildcards):
     if wildcards.modality != "acoustic":
         return []
     return f"{RESULTS}/{wildcards.corpus}/media/{wildcards.shard}.parquet"
-
-
-def get_raw_video_state(wildcards):
-    """Changes when a film does: the visual features read the films where they lie."""
-    if wildcards.modality != "visual":
-        return None
-    return steps.state_of_raw_files(wildcards.corpus, CORPORA[wildcards.corpus])
 
 
 def get_pooling(corpus):

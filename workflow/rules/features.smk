@@ -29,7 +29,7 @@ rule features_shard:
         media=get_media,
         weights=get_weights,
     output:
-        features=update(f"{RESULTS}/{{corpus}}/features/{{modality}}/{{shard}}.parquet"),
+        features=f"{RESULTS}/{{corpus}}/features/{{modality}}/{{shard}}.parquet",
     log:
         f"{RESULTS}/logs/{{corpus}}/features/{{modality}}/{{shard}}.log",
     benchmark:
@@ -47,7 +47,7 @@ rule features_shard:
         shards=lambda wildcards: len(get_shards(wildcards.corpus)),
         media=lambda wildcards, input: f"--media {shlex.quote(str(input.media))}" if input.media else "",
         weights=lambda wildcards, input: f"--weights {shlex.quote(str(input.weights))}" if input.weights else "",
-        raw=get_raw_video_state,
+        raw=lambda wildcards: get_raw_state(wildcards.corpus) if wildcards.modality == "visual" else None,
         code=lambda wildcards: bundle.fingerprint_of(wildcards.modality, CONFIG["features"][wildcards.modality]),
     message:
         "{wildcards.corpus}: {wildcards.modality} features of shard {wildcards.shard}"

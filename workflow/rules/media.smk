@@ -5,7 +5,7 @@ rule media:
     input:
         catalog=f"{RESULTS}/{{corpus}}/catalog.parquet",
     output:
-        media=update(f"{RESULTS}/{{corpus}}/media/{{shard}}.parquet"),
+        media=f"{RESULTS}/{{corpus}}/media/{{shard}}.parquet",
     log:
         f"{RESULTS}/logs/{{corpus}}/media/{{shard}}.log",
     benchmark:
@@ -22,6 +22,7 @@ rule media:
         settings=lambda wildcards: get_settings(**get_media_settings(wildcards.corpus)),
         shards=lambda wildcards: len(get_shards(wildcards.corpus)),
         attempt=get_attempt,
+        raw=lambda wildcards: get_raw_state(wildcards.corpus),
         code=steps.code_of_media(),
         launcher=get_launcher,
     message:
