@@ -95,6 +95,28 @@ def test_a_regression_takes_its_numbers_as_they_are(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("files", "cuts", "of_video"),
+    [
+        ("film.avi,film.avi", "2,3,,", (2.0, 3.0)),
+        (",film.avi", "2,3,,", (2.0, 3.0)),
+        ("sound/../film.avi,film.avi", ",3,,", (None, 3.0)),
+        ("film.avi,film.avi", "2,3,,4", (None, 4.0)),
+        ("sound/a.wav,film.avi", "2,3,5,6", (5.0, 6.0)),
+        ("sound/a.wav,film.avi", "2,3,0,", (0.0, None)),
+        ("sound/a.wav,film.avi", "0,,,", (None, None)),
+        ("sound/a.wav,film.avi", ",,,", (None, None)),
+        ("sound/a.wav,", "2,3,,", (None, None)),
+    ],
+)
+def test_a_film_without_a_cut_of_its_own_is_cut_like_the_source_that_it_is(tmp_path, files, cuts, of_video):
+    header = "item_id,target,source,video,start_s,end_s,video_start_s,video_end_s"
+    whole = "b,2,,film.avi,,,0,9"  # a cut of its own, so that the catalog has the columns
+    made = table.prepare(save(tmp_path, f"{header}\na,1,{files},{cuts}\n{whole}\n") | {"task": "regression"})
+    row = rows_of(made)["a"]
+    assert (row["video_start_s"], row["video_end_s"]) == of_video
+
+
+@pytest.mark.parametrize(
     ("header", "values", "classes"),
     [
         ("label", ["sad", "glad", "sad"], ["glad", "sad"]),
@@ -140,6 +162,16 @@ def test_classes_are_numbered_by_target_by_number_or_by_alphabet(tmp_path, heade
         ("item_id,target,source\na,1,sound/c.wav\n", "regression", r"row 2: the source 'sound/c\.wav' does not exist"),
         ("item_id,target,source\na,1,sound\n", "regression", r"row 2: the source 'sound' does not exist"),
         ("item_id,target,video\na,1,no.avi\n", "regression", r"row 2: the video 'no\.avi' does not exist"),
+        (
+            "item_id,target,video\na,1,https://example.org/a.mp4\n",
+            "regression",
+            r"row 2: the video 'https://example\.org/a\.mp4' is a URL; fetch it and write the file's path",
+        ),
+        (
+            "item_id,target,source,video,start_s,end_s\na,1,sound/a.wav,film.avi,2,3\n",
+            "regression",
+            r"row 2: .* the video is another file.*; write the video's own cut in video_start_s and video_end_s",
+        ),
         ("item_id,target,text,side\na,1,hi,up\n", "regression", r"row 2: side is 'up'; write left or right"),
         ("item_id,target,text,start_s\na,1,hi,soon\n", "regression", r"row 2: start_s is 'soon'; write a number"),
         ("item_id,target,text,start_s\na,1,hi,-1\n", "regression", r"row 2: start_s is -1; times are seconds"),

@@ -5,7 +5,9 @@
                     both are given, classes are numbered in the order of their target
     text            what was said
     source          recording: a path relative to the table's folder, or a URL; start_s, end_s cut it (seconds)
-    video           path as above; video_start_s, video_end_s cut it; side (left, right) is the half that shows the item
+    video           path as above, no URL; side (left, right) is the half of the picture that shows the item.
+                    video_start_s, video_end_s cut it; where both are empty, and it is the source itself or there is no
+                    source, start_s and end_s do
     group           what a grouped split never parts, e.g. the speaker; each item is its own group where it is empty
 
 An empty field is a null. Other columns are not read.
@@ -69,8 +71,9 @@ def prepare(settings: Mapping[str, Any]) -> Catalog:
     """The catalog of the table's rows.
 
     Raises UserError that names the row for: a missing column, an id that is no id or is repeated, a target that is
-    empty or (regression) no number, a time that is no number or a cut that ends before it begins, a side that is
-    neither left nor right, a file that does not exist; and for an unknown task.
+    empty or (regression) no number, a time that is no number or a cut that ends before it begins, a source that is cut
+    beside another file as its video that is not, a side that is neither left nor right, a file that does not exist, a
+    video that is a URL; and for an unknown task.
     """
     path = _path(settings)
     task = settings.get("task")
@@ -82,15 +85,16 @@ def prepare(settings: Mapping[str, Any]) -> Catalog:
     ids, items = ItemIds(), []
     for where, row in rows:
         item_id = ids.add(_text(row.get("item_id")), where)
+        source, video = _existing(row, "source", path.parent, where), _video(row, path.parent, where)
         items.append(
             {
                 "item_id": item_id,
                 "group": _text(row.get("group")) or item_id,
                 "text": _text(row.get("text")),
-                "source": _existing(row, "source", path.parent, where),
-                "video": _existing(row, "video", path.parent, where),
+                "source": source,
+                "video": video,
                 "side": _side(row.get("side"), where),
-                **_times(row, where),
+                **_cuts(_times(row, where), source, video, where),
             }
         )
     classes = None
@@ -185,6 +189,14 @@ def _existing(row: Mapping[str, Any], column: str, folder: Path, where: str) -> 
     return located
 
 
+def _video(row: Mapping[str, Any], folder: Path, where: str) -> str | None:
+    """The file in `video`; None where it is empty. Pictures are read where they lie: nothing fetches a page's."""
+    video = _existing(row, "video", folder, where)
+    if video is not None and _URL.fullmatch(video):
+        raise UserError(f"{where}: the video {video!r} is a URL; fetch it and write the file's path")
+    return video
+
+
 def _located(name: Any, folder: Path) -> str:
     name = str(name)
     return name if _URL.fullmatch(name) else os.path.normpath(folder / name)
@@ -199,6 +211,19 @@ def _times(row: Mapping[str, Any], where: str) -> dict[str, float | None]:
         if times[end] is not None and times[end] <= (times[start] or 0.0):
             raise UserError(f"{where}: {end} ({times[end]:g}) is not after {start} ({times[start] or 0.0:g})")
     return times
+
+
+def _cuts(times: dict[str, float | None], source: str | None, video: str | None, where: str) -> dict[str, float | None]:
+    """`times`, where a video without a cut of its own has that of the source, if both are one recording."""
+    start_s, end_s, *own = (times[name] for name in TIMES)
+    if video is None or own != [None, None] or not (start_s or end_s):
+        return times
+    if source not in (None, video):
+        raise UserError(
+            f"{where}: start_s and end_s cut the source, and the video is another file, which may begin at another "
+            "moment; write the video's own cut in video_start_s and video_end_s (a start of 0 alone takes all of it)"
+        )
+    return times | {"video_start_s": start_s, "video_end_s": end_s}
 
 
 def _side(value: Any, where: str) -> str | None:
