@@ -13,6 +13,7 @@ from pipeline.errors import UserError
 
 WORDS = st.text(st.characters(codec="ascii", exclude_characters="|:[]()\n\r"), min_size=1).map(str.strip).filter(bool)
 SPOKEN = {"p1": "I lead", "p3": "I sing", "p10": "I run", "pp1": "I lead still", "pp3": "I sing more", "pp10": "I ran"}
+WITH_QUOTES = {"p1": 'Well,"I lead', "p3": 'I sing, "alone', "p10": '"I run," I said', "pp1": 'she said ""go"" twice'}
 SCORES = {"p1": [2, 4], "p3": [5, 5], "p10": [1, 2], "pp1": [6, 7], "pp3": [3, 4], "pp10": [4, 4]}
 
 
@@ -118,6 +119,20 @@ def test_what_an_interview_lacks_is_named(tmp_path):
 def test_the_tables_may_have_a_header_and_lie_in_any_folder(tmp_path, header, folder):
     made = mit.prepare(release(tmp_path, header=header, folder=folder))
     assert {item_id: row["text"] for item_id, row in rows_of(made).items()} == SPOKEN
+
+
+def test_a_quote_in_a_transcript_is_a_character_and_takes_no_other_interview_in(tmp_path):
+    rows = rows_of(mit.prepare(release(tmp_path, SPOKEN | WITH_QUOTES)))
+    assert {item_id: row["text"] for item_id, row in rows.items()} == SPOKEN | WITH_QUOTES
+
+
+@pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL])
+def test_a_copy_with_quotes_around_its_fields_is_read_alike(tmp_path, quoting):
+    given_settings, spoken = release(tmp_path), SPOKEN | WITH_QUOTES
+    with open(tmp_path / "Labels" / mit.TRANSCRIPTS, "w", newline="") as file:
+        writer = csv.writer(file, quoting=quoting)
+        writer.writerows([code, f"Interviewer: Hi, there.|Interviewee: {words}"] for code, words in spoken.items())
+    assert {item_id: row["text"] for item_id, row in rows_of(mit.prepare(given_settings)).items()} == spoken
 
 
 @pytest.mark.parametrize(

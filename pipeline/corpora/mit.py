@@ -11,6 +11,7 @@ scores, is no worker: it is kept beside the mean and not averaged into it. (The 
 correlate with the mean as with AGGR, .95.)
 """
 
+import io
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -23,10 +24,10 @@ from pipeline.corpora import (
     ItemIds,
     catalog,
     counted,
-    csv_rows,
     existing_folder,
     is_release_file,
     read_csv,
+    read_text,
     required,
     some,
 )
@@ -38,6 +39,7 @@ AGGREGATE = "AGGR"
 
 _CODE = re.compile(r"(p{1,2})0*([1-9]\d*)")
 _SPEAKER = re.compile(r"\s*(i[a-z]*v[a-z]*w[a-z]*)\s*:", re.IGNORECASE)  # the release has "Interveiwee:" too
+_QUOTED = re.compile(r'"(.*)"')
 _STAGE_DIRECTION = re.compile(r"\s*[\[(][^\])]*[\])]\s*")
 _ADVICE = (
     "ask the authors of https://arxiv.org/abs/1504.03425 for the MIT Interview data set, unpack it, and let "
@@ -217,12 +219,21 @@ def _transcripts(path: Path) -> dict[str, str]:
 
 
 def _transcript_rows(path: Path) -> Iterator[tuple[int, str, str]]:
-    """(row, code, transcript). The release has no quotes around a transcript, and copies of it may have a header."""
-    for number, fields in csv_rows(path):
-        code = code_of(fields[0])
+    """(line, code, transcript). The file is no CSV: a line is a code, a comma and the transcript as it was typed.
+
+    The release has no quotes around a transcript, so a quote within one opens nothing. Copies may have quotes around
+    their fields, and a header.
+    """
+    for number, line in enumerate(io.StringIO(read_text(path), newline=None), start=1):
+        first, _, rest = line.strip().partition(",")
+        code = code_of(_unquoted(first))
         if code is not None:
-            yield number, code, ",".join(fields[1:])
-        elif number > 1:
-            raise UserError(
-                f"{path}, row {number} begins with {fields[0][:40]!r} and no participant, such as p1; mend it"
-            )
+            yield number, code, _unquoted(rest)
+        elif number > 1 and line.strip().strip(","):
+            raise UserError(f"{path}, row {number} begins with {first[:40]!r} and no participant, such as p1; mend it")
+
+
+def _unquoted(field: str) -> str:
+    """A field of a copy that was written with quotes; any other as it is."""
+    match = _QUOTED.fullmatch(field.strip())
+    return match[1].replace('""', '"') if match else field
