@@ -1,5 +1,7 @@
 """What the corpora share: ids are cleaned and checked in one place; CSV rows are numbered as the user sees them."""
 
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline import store
-from pipeline.corpora import MAX_ID_LENGTH, ItemIds, adapter, catalog, clean_id, counted, read_csv, some
+from pipeline.corpora import MAX_ID_LENGTH, ItemIds, adapter, catalog, clean_id, counted, not_utf8, read_csv, some
 from pipeline.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -108,6 +110,35 @@ def test_a_windows_text_file_is_read(tmp_path):
     path = tmp_path / "t.csv"
     path.write_bytes("a\nI’m\n".encode("cp1252"))
     assert read_csv(path) == [(2, {"a": "I’m"})]
+
+
+def test_a_byte_that_is_no_utf_8_spoils_no_other_line_and_is_reported(tmp_path):
+    path, other = tmp_path / "t.csv", tmp_path / "u.csv"
+    path.write_bytes(b"\xef\xbb\xbf" + "a,b\nZoë,I’m\n".encode() + b"caf\xe9,It\x92s\n" + '"é\n日",x\n'.encode())
+    other.write_text("a\nZoë\n", encoding="utf-8")
+    assert [tuple(row.values()) for _, row in read_csv(path)] == [("Zoë", "I’m"), ("café", "It’s"), ("é\n日", "x")]
+    assert not_utf8([path, other]) == [f"1 lines of {path} are no UTF-8: read as Windows-1252"]
+    assert not_utf8([other]) == []
+
+
+@pytest.mark.parametrize("corpus", ["ted", "iemocap", "mit"])
+def test_a_corpus_says_in_how_many_lines_its_letters_are_a_guess(tmp_path, corpus):
+    shutil.copytree(ROOT / "data/demo" / corpus, tmp_path, dirs_exist_ok=True, copy_function=os.symlink)
+    metadata, transcripts = tmp_path / "ted_main.csv", tmp_path / "transcripts.csv"
+    given_settings = {"metadata": metadata, "transcripts": transcripts} if corpus == "ted" else {"root": tmp_path}
+    spoilt = Path(adapter(corpus).inputs(given_settings)[-1])
+    content = spoilt.read_bytes()
+    spoilt.unlink()  # a link to the demo's own file
+    spoilt.write_bytes(content.rstrip().replace(b" I ", b" \x93I\x94 ", 1) + b"\n")
+    assert f"1 lines of {spoilt} are no UTF-8: read as Windows-1252" in adapter(corpus).prepare(given_settings).notes
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_a_table_in_utf_16_is_refused_with_what_to_do(tmp_path, encoding):
+    path = tmp_path / "t.csv"
+    path.write_text("\ufeffa\nx\n", encoding=encoding)
+    with pytest.raises(UserError, match=r"t\.csv is UTF-16; save it as UTF-8"):
+        read_csv(path)
 
 
 @pytest.mark.parametrize(

@@ -216,6 +216,15 @@ def test_columns_that_are_not_read_are_named(tmp_path):
     assert "columns not read: transcript" in made.notes
 
 
+def test_lines_that_are_no_utf_8_are_read_and_counted(tmp_path):
+    given_settings = save(tmp_path, FULL)
+    path = tmp_path / "my.csv"
+    path.write_bytes(path.read_bytes().replace(b"Well", b"W\xe9ll").replace(b"no,,", "no,né,".encode()))
+    made = table.prepare(given_settings)
+    assert [row["text"] for row in made.table.to_pylist()] == ["né", "Wéll, hello"]
+    assert f"1 lines of {path} are no UTF-8: read as Windows-1252" in made.notes
+
+
 @settings(deadline=None, max_examples=50)
 @given(
     st.dictionaries(

@@ -11,13 +11,14 @@ They are looked up by name (`adapter`), not imported, so that a change in one co
 cleaned and checked here and nowhere else: nothing behind the catalog builds a path from outside text.
 """
 
+import codecs
 import csv
 import importlib
 import io
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -162,12 +163,30 @@ def is_release_file(path: Path, suffix: str) -> bool:
 
 
 def read_text(path: str | Path) -> str:
-    """A release's text file: UTF-8, or Windows-1252 as older releases are; a byte-order mark is dropped."""
+    """A release's text file: UTF-8, and a line that is none Windows-1252, as older releases are (see `not_utf8`).
+
+    A byte-order mark is dropped. Raises UserError for UTF-16.
+    """
+    return "".join(text for text, _ in _decoded_lines(path))
+
+
+def not_utf8(paths: Iterable[str | Path]) -> list[str]:
+    """A note on the lines of these text files that are read as Windows-1252; no note where there are none."""
+    counts = {str(path): sum(not is_utf8 for _, is_utf8 in _decoded_lines(path)) for path in paths}
+    found = [path for path, count in counts.items() if count]
+    return [f"{sum(counts.values())} lines of {some(found)} are no UTF-8: read as Windows-1252"] if found else []
+
+
+def _decoded_lines(path: str | Path) -> Iterator[tuple[str, bool]]:
+    """Each line with its end, and whether it is UTF-8: a stray byte must not spoil the lines around it."""
     raw = Path(path).read_bytes()
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return raw.decode("cp1252", errors="replace")
+    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise UserError(f"{path} is UTF-16; save it as UTF-8 (in Excel: CSV UTF-8)")
+    for line in raw.removeprefix(codecs.BOM_UTF8).splitlines(keepends=True):
+        try:
+            yield line.decode("utf-8"), True
+        except UnicodeDecodeError:
+            yield line.decode("cp1252", errors="replace"), False
 
 
 def read_csv(path: str | Path, columns: Iterable[str] = (), delimiter: str = ",") -> list[tuple[int, dict[str, str]]]:

@@ -27,6 +27,7 @@ from pipeline.corpora import (
     counted,
     existing_folder,
     is_release_file,
+    not_utf8,
     read_text,
     required,
     some,
@@ -148,6 +149,7 @@ def prepare(settings: Mapping[str, Any]) -> Catalog:
         lacking = [row["item_id"] for row in rows if row[column] is None]
         notes += [f"{len(lacking)} utterances have no {what}: {some(lacking)}"] if lacking else []
     notes += counted(left_out.values())
+    notes += not_utf8(inputs(settings))
     return catalog(rows, "classification", CLASSES, settings["root"], _OWN, left_out, notes)
 
 

@@ -26,6 +26,7 @@ from pipeline.corpora import (
     counted,
     existing_folder,
     is_release_file,
+    not_utf8,
     read_csv,
     read_text,
     required,
@@ -108,6 +109,7 @@ def prepare(settings: Mapping[str, Any]) -> Catalog:
     for column, what in (("text", "transcript"), ("source", "recording")):
         lacking = [row["item_id"] for row in rows if row[column] is None]
         notes += [f"{len(lacking)} interviews have no {what}: {some(lacking)}"] if lacking else []
+    notes += not_utf8((scores_path, transcripts_path))
     return catalog(rows, "regression", None, scores_path, _OWN, left_out, notes)
 
 

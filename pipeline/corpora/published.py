@@ -32,6 +32,7 @@ from pipeline.corpora import (
     existing_file,
     existing_folder,
     mit,
+    not_utf8,
     read_csv,
     some,
     ted,
@@ -125,6 +126,7 @@ def _read_ted(data: Path, settings: Mapping[str, Any]) -> Published:
         }
         for item_id, talk in kept.items()
     ]
+    notes += not_utf8([path, *metadata])
     made = catalog(rows, "classification", ted.CLASSES, path, _TED_OWN, left_out, notes)
     return Published(made, {name: {key: found[key] for key in kept} for name, found in _same_width(vectors).items()})
 
@@ -205,6 +207,7 @@ def _read_mit(data: Path, settings: Mapping[str, Any]) -> Published:
             }
         )
     notes = [f"{len(rows)} interviews of {len({row['group'] for row in rows})} participants, aligned by code"]
+    notes += not_utf8([scores])
     made = catalog(rows, "regression", None, scores, _MIT_OWN, {}, notes)
     return Published(
         made,

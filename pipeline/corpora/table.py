@@ -23,7 +23,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.corpora import Catalog, ItemIds, catalog, existing_file, read_csv, required, some
+from pipeline.corpora import Catalog, ItemIds, catalog, existing_file, not_utf8, read_csv, required, some
 from pipeline.errors import UserError
 
 TASKS = ("classification", "regression")
@@ -107,6 +107,7 @@ def prepare(settings: Mapping[str, Any]) -> Catalog:
             item["target"], item["label"] = float(classes.index(label)), label
     unread = {column for _, row in rows for column in row} - set(COLUMNS)
     notes = [f"columns not read: {some(unread)}"] if unread else []
+    notes += not_utf8([path]) if path.suffix.lower() in _DELIMITERS else []
     own = {name: kind for name, kind in _OWN.items() if any(item[name] is not None for item in items)}
     return catalog(items, task, classes, path, own, notes=notes)
 

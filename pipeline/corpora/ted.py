@@ -18,7 +18,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.corpora import Catalog, catalog, clean_id, existing_file, read_csv, required
+from pipeline.corpora import Catalog, catalog, clean_id, existing_file, not_utf8, read_csv, required
 from pipeline.errors import UserError
 
 POSITIVE = frozenset(
@@ -102,6 +102,7 @@ def prepare(settings: Mapping[str, Any]) -> Catalog:
     notes += [f"{unusable} rows of {metadata.name} left out: no usable url or ratings"] if unusable else []
     notes += [f"{repeated_texts} rows of {transcripts.name} not used: the talk stands twice"] if repeated_texts else []
     notes += [f"{len(texts)} transcripts belong to no talk of {metadata.name}"] if texts else []
+    notes += not_utf8((metadata, transcripts))
     return catalog(talks, "classification", CLASSES, metadata, _OWN, left_out, notes)
 
 
