@@ -143,7 +143,8 @@ def test_classes_are_numbered_by_target_by_number_or_by_alphabet(tmp_path, heade
         ("item_id,target,text\na,1,hi\n,2,ho\n", "regression", r"my\.csv, row 3: item_id is empty"),
         ("item_id,target,text\na,1,hi\n\na,2,ho\n", "regression", r"row 4: item_id 'a' stands already in .*row 2"),
         ("item_id,target,text\na,1,hi\nb,two,ho\n", "regression", r"row 3: target is 'two'; write a number"),
-        ("item_id,target,text\na,1,hi\nb,nan,ho\n", "regression", r"row 3: target is 'nan'; write a number"),
+        ("item_id,target,text\na,1,hi\nb,nan,ho\n", "regression", r"row 3: target is empty; write a number"),
+        ("item_id,label,text\na,x,hi\nb,NA,ho\n", "classification", r"row 3: the label is empty \(or NA\); fill it"),
         ("item_id,target,text\na,1,hi\nb,,ho\n", "regression", r"row 3: target is empty; write a number"),
         ("item_id,label,text\na,x,hi\nb,,ho\n", "classification", r"row 3: the label is empty"),
         ("item_id,label,text\na,x,hi\nb,x,ho\n", "classification", r"one class only \('x'\)"),
@@ -214,6 +215,28 @@ def test_a_file_that_is_no_table_is_refused(tmp_path, name, message):
 def test_columns_that_are_not_read_are_named(tmp_path):
     made = table.prepare(save(tmp_path, "item_id,target,text,transcript\na,1,hi,x\n") | {"task": "regression"})
     assert "columns not read: transcript" in made.notes
+
+
+@pytest.mark.parametrize("missing", ["NA", "NaN", "nan"])
+def test_a_cell_that_r_or_pandas_wrote_as_missing_is_empty_and_counted(tmp_path, missing):
+    rows = f"NA,x,{missing},{missing},{missing},{missing},{missing}\nb,y,{missing} ya,ann,,,NA\n"
+    made = table.prepare(save(tmp_path, f"item_id,label,text,group,source,start_s,mood\n{rows}"))
+    own = [[row[name] for name in ("item_id", "text", "group", "source", "start_s")] for row in made.table.to_pylist()]
+    assert own == [["NA", None, "NA", None, None], ["b", f"{missing} ya", "ann", None, None]]
+    assert "4 cells hold NA or NaN or nan: read as empty" in made.notes
+    nothing_else = save(tmp_path, f"item_id,label,text,source\na,x,hi,{missing}\nb,y,ho,\n")
+    assert table.modalities(nothing_else) == ("lexical",)
+
+
+def test_a_float_nan_in_parquet_is_empty_and_a_class_may_be_called_na(tmp_path):
+    columns = {"item_id": ["a", "b"], "label": ["NA", "EU"], "text": ["hi", "ho"], "group": [float("nan"), 2.0]}
+    pq.write_table(pa.table({**columns, "start_s": [float("nan"), 1.0]}), tmp_path / "my.parquet")
+    made = table.prepare({"table": str(tmp_path / "my.parquet"), "task": "classification"})
+    assert made.classes == ["EU", "NA"]
+    assert [(row["group"], row["start_s"]) for row in made.table.to_pylist()] == [("a", None), ("2.0", 1.0)]
+    pq.write_table(pa.table({**columns, "label": [float("nan"), 1.0]}), tmp_path / "my.parquet")
+    with pytest.raises(UserError, match=r"row 1: the label is empty"):
+        table.prepare({"table": str(tmp_path / "my.parquet"), "task": "classification"})
 
 
 def test_lines_that_are_no_utf_8_are_read_and_counted(tmp_path):

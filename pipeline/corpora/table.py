@@ -10,7 +10,8 @@
                     source, start_s and end_s do
     group           what a grouped split never parts, e.g. the speaker; each item is its own group where it is empty
 
-An empty field is a null. Other columns are not read.
+An empty field is a null. So is NA, NaN or nan in CSV and TSV, except as an item_id, and a float NaN in Parquet, where a
+class may be called NA. Other columns are not read.
 """
 
 import math
@@ -30,6 +31,7 @@ TASKS = ("classification", "regression")
 TIMES = ("start_s", "end_s", "video_start_s", "video_end_s")
 COLUMNS = ("item_id", "target", "label", "text", "source", "video", "side", "group", *TIMES)
 SIDES = ("left", "right")
+MISSING = ("NA", "NaN", "nan")  # R and pandas write these where a cell is empty
 
 _URL = re.compile(r"https?://\S+")
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
@@ -49,7 +51,7 @@ def raw_files(settings: Mapping[str, Any]) -> list[str]:
     path = _path(settings)
     named = {
         _located(row[column], path.parent)
-        for _, row in _rows(path)
+        for _, row in _read(path)[0]
         for column in ("source", "video")
         if row.get(column) is not None
     }
@@ -59,7 +61,7 @@ def raw_files(settings: Mapping[str, Any]) -> list[str]:
 def modalities(settings: Mapping[str, Any]) -> tuple[str, ...]:
     """What the table has columns for: text, source and video give lexical, acoustic and visual."""
     path = _path(settings)
-    columns = {column for _, row in _rows(path) for column, value in row.items() if value is not None}
+    columns = {column for _, row in _read(path)[0] for column, value in row.items() if value is not None}
     of_column = {"text": "lexical", "source": "acoustic", "video": "visual"}
     found = tuple(modality for column, modality in of_column.items() if column in columns)
     if not found:
@@ -80,7 +82,7 @@ def prepare(settings: Mapping[str, Any]) -> Catalog:
     if task not in TASKS:
         raise UserError(f"the task of {path} is {task!r}; let corpora.NAME.task be {' or '.join(TASKS)}")
     modalities(settings)
-    rows = _rows(path)
+    rows, missing = _read(path)
     _check_columns(path, rows, task)
     ids, items = ItemIds(), []
     for where, row in rows:
@@ -107,6 +109,7 @@ def prepare(settings: Mapping[str, Any]) -> Catalog:
             item["target"], item["label"] = float(classes.index(label)), label
     unread = {column for _, row in rows for column in row} - set(COLUMNS)
     notes = [f"columns not read: {some(unread)}"] if unread else []
+    notes += [f"{missing} cells hold {' or '.join(MISSING)}: read as empty"] if missing else []
     notes += not_utf8([path]) if path.suffix.lower() in _DELIMITERS else []
     own = {name: kind for name, kind in _OWN.items() if any(item[name] is not None for item in items)}
     return catalog(items, task, classes, path, own, notes=notes)
@@ -116,11 +119,19 @@ def _path(settings: Mapping[str, Any]) -> Path:
     return existing_file(required(settings, "table", "NAME"), _ADVICE)
 
 
-def _rows(path: Path) -> list[Row]:
-    """The table's rows; empty text is None. Rows are numbered as in a spreadsheet (Parquet: from 1)."""
+def _read(path: Path) -> tuple[list[Row], int]:
+    """The table's rows, and the number of cells that say of themselves that they are empty (MISSING).
+
+    What is empty is None. Rows are numbered as in a spreadsheet (Parquet: from 1).
+    """
     suffix = path.suffix.lower()
+    missing = 0
     if suffix in _DELIMITERS:
         table = read_csv(path, delimiter=_DELIMITERS[suffix])
+        for _, row in table:
+            marked = [name for name in COLUMNS if name != "item_id" and row.get(name) in MISSING]
+            row.update(dict.fromkeys(marked, ""))
+            missing += len(marked)
     elif suffix in (".parquet", ".pq"):
         try:
             table = list(enumerate(pq.read_table(path).to_pylist(), start=1))
@@ -130,10 +141,15 @@ def _rows(path: Path) -> list[Row]:
         raise UserError(f"{path} is no table that can be read: {_ADVICE}")
     if not table:
         raise UserError(f"{path} has no rows; write one for each item")
-    return [
-        (f"{path}, row {number}", {name: None if value == "" else value for name, value in row.items()})
+    rows = [
+        (f"{path}, row {number}", {name: None if _is_empty(value) else value for name, value in row.items()})
         for number, row in table
     ]
+    return rows, missing
+
+
+def _is_empty(value: Any) -> bool:
+    return value == "" or (isinstance(value, float) and math.isnan(value))
 
 
 def _check_columns(path: Path, rows: Sequence[Row], task: str) -> None:
@@ -156,7 +172,9 @@ def _classes(rows: Sequence[Row], path: Path) -> tuple[list[str], list[str]]:
     for where, row in rows:
         value = _text(row.get("label" if named else "target"))
         if value is None:
-            raise UserError(f"{where}: the {'label' if named else 'target'} is empty; fill it or remove the row")
+            raise UserError(
+                f"{where}: the {'label' if named else 'target'} is empty (or NA); fill it or remove the row"
+            )
         labels.append(value)
     order: dict[str, Any] = {}
     if named and "target" in rows[0][1]:
