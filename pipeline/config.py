@@ -56,6 +56,8 @@ def _explain(error) -> Iterable[str]:
     elif error.validator == "type":
         wanted = error.validator_value if isinstance(error.validator_value, list) else [error.validator_value]
         yield f"{place}: {error.instance!r} is no {' or '.join(wanted)}; write one"
+    elif error.validator == "pattern":
+        yield f"{place}: {error.instance!r} does not fit ({error.schema['description']})"
     else:
         described = error.schema.get("description")
         yield f"{place}: {error.message}" + (f" ({described})" if described else "")

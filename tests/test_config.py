@@ -25,6 +25,9 @@ def test_the_configs_that_we_ship_are_valid(name):
         ({"corpora": {"ted": {**TED, "shards": 0}}}, r"corpora\.ted\.shards: 0 is less than the minimum of 1"),
         ({"corpora": {"mine": {"table": "x.csv", "task": "ranking"}}}, "'ranking' is not possible; write one of"),
         ({"corpora": {"My Table": {"table": "x", "task": "regression"}}}, "the name 'My Table' does not fit"),
+        ({"corpora": {"ted": TED}, "results": "my results"}, r"results: 'my results' does not fit \(.* no space\)"),
+        ({"corpora": {"ted": TED}, "results": ""}, r"results: '' does not fit \(.*; write a path of letters, digits"),
+        ({"corpora": {"ted": TED}, "results": "/data/run(1)"}, r"results: '/data/run\(1\)' does not fit"),
         ({"corpora": {}}, "corpora: .* non-empty"),
         ({"corpora": {"ted": TED}, "feature": {}}, "the top level: unknown key 'feature'; write 'features'"),
     ],
@@ -32,6 +35,11 @@ def test_the_configs_that_we_ship_are_valid(name):
 def test_a_mistake_is_named_with_its_place_and_its_mending(config, message):
     with pytest.raises(UserError, match=message):
         validated(config, SCHEMA)
+
+
+@pytest.mark.parametrize("results", ["results", "../Über/run-2.1", "/scratch/me@host/a_b,c=d+e:f%g"])
+def test_results_may_be_any_path_that_a_shell_takes_as_it_is(results):
+    assert validated({"corpora": {"ted": TED}, "results": results}, SCHEMA)["results"] == results
 
 
 def test_all_mistakes_are_named_at_once():
