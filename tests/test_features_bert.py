@@ -1,6 +1,7 @@
 """Text features against a plain loop of transformers, one text at a time."""
 
 import json
+import os
 import random
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import torch
 import transformers
 
+from pipeline import store
 from pipeline.errors import UserError
 from pipeline.features import bundle, engine, huggingface
 from pipeline.features.bert import padded_length
@@ -114,6 +116,53 @@ def test_pooling_and_device_are_no_part_of_the_fingerprint_but_the_model_is():
             assert same != bundle.fingerprint_of("lexical", {**settings, **change})
     named = {"extractor": "bert", "model": "bert-base-uncased"}
     assert bundle.fingerprint_of("lexical", named) != bundle.fingerprint_of("lexical", {**named, "revision": "v2"})
+
+
+def small_model(folder, seed):
+    """A tiny encoder in a folder, as one finds it after `hf download --local-dir`; its path."""
+    torch.manual_seed(seed)
+    config = transformers.BertConfig(
+        vocab_size=40, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64
+    )
+    transformers.BertModel(config).save_pretrained(folder)
+    os.utime(folder / "model.safetensors", (seed, seed))  # a clock's tick is longer than some tests
+    return folder / "model.safetensors"
+
+
+def test_a_model_that_is_trained_again_into_the_same_folder_is_another(tmp_path):
+    settings = {"extractor": "bert", "model": str(tmp_path)}
+    weights = small_model(tmp_path, seed=0)
+    size, before, revision = weights.stat().st_size, bundle.fingerprint_of("lexical", settings), revision_in(tmp_path)
+    small_model(tmp_path, seed=1)
+    assert weights.stat().st_size == size
+    assert bundle.fingerprint_of("lexical", settings) != before
+    assert revision_in(tmp_path) != revision
+    small_model(tmp_path, seed=0)
+    assert bundle.fingerprint_of("lexical", settings) == before
+
+
+def revision_in(folder):
+    return huggingface.revision_of(None, str(folder), None)
+
+
+def test_notes_of_git_and_of_the_hubs_client_are_no_part_of_a_model(tmp_path):
+    small_model(tmp_path, seed=0)
+    before = revision_in(tmp_path)
+    for name in (".cache/huggingface/download/config.json.metadata", ".git/index", "__pycache__/x.pyc"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_text("1760000000.0")
+    assert revision_in(tmp_path) == before
+    (tmp_path / "vocab.txt").write_text("[PAD]")
+    assert revision_in(tmp_path) != before
+
+
+def test_weights_are_read_once_for_all_jobs_of_a_workflow(tmp_path, monkeypatch):
+    small_model(tmp_path, seed=0)
+    read = []
+    monkeypatch.setattr(store, "sha256_of", lambda path: read.append(path) or str(path))
+    for _ in range(3):
+        bundle.fingerprint_of("lexical", {"extractor": "bert", "model": str(tmp_path)})
+    assert sorted(path.name for path in read) == ["config.json", "model.safetensors"]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """VGGish: the front end, the post-processing and the converted network against what AudioSet published."""
 
 import io
+import os
 import tempfile
 from pathlib import Path
 
@@ -132,6 +133,35 @@ def test_the_config_chooses_raw_pca_or_quantised_output(shared, untrained_folder
 def test_pca_output_without_its_parameters_is_an_error_that_says_what_to_fetch():
     with pytest.raises(UserError, match=r"vggish_pca_params\.npz"):
         bundle.check("acoustic", {"extractor": "vggish", "output": "quantized"})
+
+
+def test_other_pca_parameters_make_other_rows(tmp_path):
+    settings = {"extractor": "vggish", "weights": "untrained", "output": "pca", "pca": str(tmp_path / "pca.npz")}
+    with pytest.raises(UserError, match=r"pca\.npz does not exist: put the file there"):
+        bundle.fingerprint_of("acoustic", settings)
+    fingerprints = set()
+    for seed in (0, 1):
+        numbers = np.random.default_rng(seed)
+        np.savez(
+            tmp_path / "pca.npz", pca_eigen_vectors=numbers.normal(size=(128, 128)), pca_means=numbers.normal(size=128)
+        )
+        os.utime(tmp_path / "pca.npz", (seed, seed))  # a clock's tick is longer than this test
+        fingerprints.add(bundle.fingerprint_of("acoustic", settings))
+    assert len(fingerprints) == 2
+
+
+@pytest.mark.parametrize(
+    "name", ["vggish/variables/variables.data-00000-of-00001", "vggish_model.ckpt", "vggish_model.ckpt.index"]
+)
+def test_other_local_weights_of_the_same_size_are_converted_again(tmp_path, name):
+    named = tmp_path / name.split("/")[0].removesuffix(".index")
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    fingerprints = set()
+    for second, content in enumerate((b"0123", b"4567")):
+        (tmp_path / name).write_bytes(content)
+        os.utime(tmp_path / name, (second, second))
+        fingerprints.add(bundle.weights_fingerprint("acoustic", {"extractor": "vggish", "weights": str(named)}))
+    assert len(fingerprints) == 2
 
 
 def test_weights_from_tf_hub_give_the_modules_output(saved_model, hub_folder):

@@ -275,6 +275,19 @@ def test_a_missing_corpus_says_where_it_belongs(tmp_path):
     assert "Traceback" not in done.stderr
 
 
+def test_missing_pca_parameters_are_told_before_anything_runs(tmp_path):
+    (tmp_path / "mine.csv").write_text("item_id,label,source\na,up,a.wav\nb,down,b.wav\n")
+    config = {
+        "corpora": {"mine": {"table": "mine.csv", "task": "classification"}},
+        "features": {"acoustic": {"extractor": "vggish", "output": "pca", "pca": "nowhere.npz"}},
+    }
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    done = snakemake(tmp_path, "--configfile", "config.yaml", check=False)
+    assert done.returncode
+    assert "features.acoustic.pca: nowhere.npz does not exist" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_tables_that_no_corpus_has_a_row_of_are_refused_before_anything_is_made(tmp_path):
     (tmp_path / "mine.csv").write_text("item_id,label,text\na,up,rise\nb,down,fall\nc,up,climb\n")
     config = {

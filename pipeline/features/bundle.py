@@ -5,8 +5,8 @@ reach the others through this one. The Snakefile calls `check` and `fingerprint_
 
 The module of an extractor has:
     Settings                          dataclass of its config keys, with defaults (`extractor.parse_settings` fills it)
-    weights_identity(settings) -> str what tells these weights from others, cheaply: a name and revision, or the names
-                                      and sizes of a folder's files
+    weights_identity(settings) -> str what tells these weights from others: a name and revision, or a hash of local
+                                      files. Asked for every job, so a file is read once
     load(settings, weights_path, plan) -> Extractor
     NEEDS_WEIGHTS_FILE = True         only if `load` reads a file that `python -m pipeline weights MODALITY` makes; then
     CONVERSION                        names the module whose convert(settings, output_path) makes it

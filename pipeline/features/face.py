@@ -52,7 +52,7 @@ class Settings:
 
 
 def weights_identity(settings: Settings) -> str:
-    """The backbone's name and revision, its folder's listing, or the seed of untrained weights."""
+    """The backbone's name and revision, its folder's content, or the seed of untrained weights."""
     if settings.model == UNTRAINED:
         return f"{UNTRAINED}, seed {settings.seed}"
     return huggingface.identity(settings.model, settings.revision)

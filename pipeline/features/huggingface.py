@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.util
 import json
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pipeline import store
 from pipeline.errors import UserError
 
 PACKAGE = "package:"
@@ -39,19 +41,32 @@ def folder_of(model: str) -> Path | None:
 
 
 def identity(model: str, revision: str | None) -> str:
-    """What tells these weights from others, without reading them: hub name and revision, or a folder's listing."""
+    """What tells these weights from others: the hub's name and revision, or a folder's name and content."""
     folder = folder_of(model)
     if folder is None:
         return f"{model}@{revision or 'main'}"
-    return f"{model}@{listing_hash(folder)}"
+    return f"{model}@{content_hash(folder)}"
 
 
-def listing_hash(path: Path) -> str:
-    """Hash of the names and sizes of the files below a folder (or of one file): it changes when weights are swapped."""
+def content_hash(path: Path) -> str:
+    """Hash of the files below a folder, names and bytes (or of one file): it changes when weights are trained again.
+
+    Hidden files are left out: git and the hub's client keep notes there that change while the weights do not.
+    """
     files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
-    listing = [(str(file.relative_to(path.parent)), file.stat().st_size) for file in files]
-    listing = [entry for entry in listing if "__pycache__" not in entry[0]]
-    return hashlib.sha256(json.dumps(listing).encode()).hexdigest()[:16]
+    names = [file.relative_to(path) for file in files]
+    content = [
+        (str(name), _sha256_of(file, file.stat().st_size, file.stat().st_mtime_ns))
+        for name, file in zip(names, files, strict=True)
+        if not any(part.startswith((".", "__pycache__")) for part in name.parts)
+    ]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+
+
+@functools.cache
+def _sha256_of(path: Path, size: int, mtime_ns: int) -> str:
+    """A file's hash. Every job of a workflow asks for its weights': the file is read again only once it has changed."""
+    return store.sha256_of(path)
 
 
 def load(loader: Callable[..., Loaded], model: str, revision: str | None, **options: Any) -> Loaded:
@@ -81,10 +96,10 @@ def load(loader: Callable[..., Loaded], model: str, revision: str | None, **opti
 
 
 def revision_of(network: Any, model: str, revision: str | None) -> str | None:
-    """The commit that was loaded; for a folder, its listing's hash."""
+    """The commit that was loaded; for a folder, the hash of its content."""
     folder = folder_of(model)
     if folder is not None:
-        return listing_hash(folder)
+        return content_hash(folder)
     return getattr(network.config, "_commit_hash", None) or revision
 
 

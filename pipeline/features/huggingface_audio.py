@@ -43,7 +43,7 @@ class Settings:
 
 
 def weights_identity(settings: Settings) -> str:
-    """The model's name and revision, or its folder's listing."""
+    """The model's name and revision, or its folder's content."""
     return huggingface.identity(settings.model, settings.revision)
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 NEEDS_WEIGHTS_FILE = True
 CONVERSION = "pipeline.features.vggish_weights"
 UNTRAINED = "untrained"
+PCA_FILE = "put the file there that https://storage.googleapis.com/audioset/vggish_pca_params.npz gives"
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,26 @@ class Settings:
 
 
 def weights_identity(settings: Settings) -> str:
-    """Where the weights come from; for local files also their names and sizes."""
+    """Where the weights come from; for local files, PCA parameters among them, also their content.
+
+    Raises UserError where the PCA parameters are missing.
+    """
+    what = _network_identity(settings)
+    if settings.output == "raw":
+        return what
+    path = Path(settings.pca or "")
+    if not path.is_file():
+        raise UserError(f"features.acoustic.pca: {path} does not exist: {PCA_FILE}")
+    return f"{what}, pca {huggingface.content_hash(path)}"
+
+
+def _network_identity(settings: Settings) -> str:
     if settings.weights == UNTRAINED:
         return f"{UNTRAINED}, seed {settings.seed}"
     path = Path(settings.weights)
-    return f"{settings.weights}@{huggingface.listing_hash(path)}" if path.exists() else settings.weights
+    index = path.with_name(f"{path.name}.index")  # of a checkpoint in several files: it holds their checksums
+    local = next((file for file in (path, index) if file.exists()), None)
+    return settings.weights if local is None else f"{settings.weights}@{huggingface.content_hash(local)}"
 
 
 def load(settings: Settings, weights_path: str | Path | None, plan: Plan) -> Vggish:
@@ -156,10 +172,7 @@ def read_postprocessor(path: Path):
         with np.load(path) as parameters:
             eigen_vectors, means = parameters["pca_eigen_vectors"], parameters["pca_means"]
     except (OSError, KeyError, ValueError) as error:
-        raise UserError(
-            f"features.acoustic.pca: {path} holds no PCA parameters ({error}): put the file there that "
-            "https://storage.googleapis.com/audioset/vggish_pca_params.npz gives"
-        ) from None
+        raise UserError(f"features.acoustic.pca: {path} holds no PCA parameters ({error}): {PCA_FILE}") from None
     if eigen_vectors.shape != (WIDTH, WIDTH) or means.size != WIDTH:
         raise UserError(f"features.acoustic.pca: {path} has shapes {eigen_vectors.shape} and {means.shape}")
     return Postprocessor(eigen_vectors, means)

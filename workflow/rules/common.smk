@@ -160,6 +160,22 @@ def get_extractor(modality):
     return get_settings(**{key: value for key, value in settings.items() if key != "pooling"})
 
 
+def get_features_code(modality):
+    """What the rows of a modality depend on: code, settings and weights."""
+    try:
+        return bundle.fingerprint_of(modality, CONFIG["features"][modality])
+    except UserError as error:
+        raise WorkflowError(str(error)) from None
+
+
+# As with the annotations: weights that are missing are told before anything runs, and in one line.
+FEATURES_CODE = {
+    modality: get_features_code(modality)
+    for modality in CONFIG["features"]
+    if any(modality in get_modalities(corpus) for corpus in CORPORA if not is_published(corpus))
+}
+
+
 def get_weights(wildcards):
     """The converted weights of an extractor that needs some."""
     if bundle.needs_weights_file(wildcards.modality, CONFIG["features"][wildcards.modality]):
