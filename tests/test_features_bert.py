@@ -263,6 +263,47 @@ def test_a_model_that_is_not_to_be_had_is_an_error_that_says_which_files_to_put_
         load(model="package:no_such_package/model")
 
 
+GIT_LFS_POINTER = (
+    b"version https://git-lfs.github.com/spec/v1\noid sha256:53aa51172d142c89d9012cce15ae4d6c\nsize 90868376\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (GIT_LFS_POINTER, r"/model\.safetensors is a pointer of git-lfs, not the weights: run `git lfs pull`"),
+        (b"", r"/model\.safetensors is not whole .*: copy or download it again"),
+        (slice(None, 5000), r"/model\.safetensors is not whole .*: copy or download it again"),
+    ],
+)
+def test_weights_that_are_not_whole_are_an_error_that_names_the_file(tmp_path, tokenizer, content, message):
+    tokenizer.save_pretrained(tmp_path)
+    weights = small_model(tmp_path, seed=0)
+    weights.write_bytes(weights.read_bytes()[content] if isinstance(content, slice) else content)
+    with pytest.raises(UserError, match=message):
+        load(model=str(tmp_path))
+
+
+@pytest.mark.parametrize("content", [GIT_LFS_POINTER, b"", b"PK\x03\x04 cut off"])
+def test_the_same_goes_for_pytorchs_format(tmp_path, tokenizer, content):
+    tokenizer.save_pretrained(tmp_path)
+    small_model(tmp_path, seed=0).unlink()
+    (tmp_path / "pytorch_model.bin").write_bytes(content)
+    with pytest.raises(UserError, match="git lfs pull" if content == GIT_LFS_POINTER else "transformers cannot load"):
+        load(model=str(tmp_path))
+
+
+def test_a_damaged_copy_in_the_hubs_cache_is_to_be_downloaded_again(tmp_path, tokenizer, monkeypatch):
+    snapshot = tmp_path / "models--owner--name/snapshots/0123abcd"
+    tokenizer.save_pretrained(snapshot)
+    small_model(snapshot, seed=0).write_bytes(b"cut")
+    (tmp_path / "models--owner--name/refs").mkdir()
+    (tmp_path / "models--owner--name/refs/main").write_text("0123abcd")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(UserError, match=r"0123abcd/model\.safetensors is not whole .*download owner/name --force"):
+        load(model="owner/name")
+
+
 def test_other_text_encoders_stand_in_by_name_alone(tmp_path):
     """RoBERTa counts positions from behind its padding token: a chunk of the full length must fit."""
     vocabulary = {"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3, "<mask>": 4, **{w: n + 5 for n, w in enumerate(WORDS)}}

@@ -7,6 +7,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +16,7 @@ from pipeline import store
 from pipeline.errors import UserError
 
 PACKAGE = "package:"
+GIT_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 Loaded = TypeVar("Loaded")
 
 
@@ -72,19 +74,30 @@ def _sha256_of(path: Path, size: int, mtime_ns: int) -> str:
 def load(loader: Callable[..., Loaded], model: str, revision: str | None, **options: Any) -> Loaded:
     """``loader(model or its folder, revision=…)``, e.g. with ``AutoModel.from_pretrained``.
 
-    Raises UserError where the model is neither here nor to be had, with which files to put where.
+    Raises UserError where the model is neither here nor to be had, with which files to put where, and where a file of
+    it is damaged, with which one.
     """
     import transformers
+    from safetensors import SafetensorError
 
     transformers.logging.disable_progress_bar()  # of reading a file that is here: it fills logs with nothing
+    damaged = (SafetensorError, pickle.UnpicklingError, EOFError, RuntimeError)
     folder = folder_of(model)
     if folder is not None:
         try:
             return loader(str(folder), local_files_only=True, **options)
-        except (OSError, ValueError, KeyError) as error:
-            raise UserError(f"model {model}: transformers cannot load {folder}: {_first_line(error)}") from error
+        except (OSError, ValueError, KeyError, *damaged) as error:
+            why = _damage(folder, "copy or download it again") or _first_line(error)
+            raise UserError(f"model {model}: transformers cannot load {folder}: {why}") from error
     try:
         return loader(model, revision=revision, **options)
+    except damaged as error:
+        snapshot = Path(transformers.utils.cached_file(model, "config.json", revision=revision)).parent
+        again = f"run `hf download {model} --force-download`"
+        raise UserError(
+            f"model {model} (revision {revision or 'main'}): transformers cannot load {snapshot}: "
+            + (_damage(snapshot, again) or f"{_first_line(error)}; {again}")
+        ) from error
     except (OSError, ValueError) as error:
         cache = os.environ.get("HF_HOME", "~/.cache/huggingface")
         raise UserError(
@@ -93,6 +106,23 @@ def load(loader: Callable[..., Loaded], model: str, revision: str | None, **opti
             "or put config.json, model.safetensors and the files of its tokenizer or preprocessor in a folder and "
             "write model: FOLDER in the config"
         ) from error
+
+
+def _damage(folder: Path, again: str) -> str | None:
+    """Which weights in a folder are not whole, and what to do; None where that is not what is wrong."""
+    from safetensors import SafetensorError, safe_open
+
+    for path in sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.bin")):
+        with path.open("rb") as file:
+            if file.read(len(GIT_LFS_POINTER)) == GIT_LFS_POINTER:
+                return f"{path} is a pointer of git-lfs, not the weights: run `git lfs pull` in that folder, or {again}"
+        if path.suffix == ".safetensors":
+            try:
+                with safe_open(str(path), framework="numpy"):
+                    pass
+            except SafetensorError as error:
+                return f"{path} is not whole ({error}): {again}"
+    return None
 
 
 def revision_of(network: Any, model: str, revision: str | None) -> str | None:
