@@ -15,7 +15,9 @@ import pyarrow.compute as pc
 from pipeline import store
 from pipeline.errors import UserError
 
-BATCH_ROWS = 65_536
+# Of vectors in memory at once; a batch is copied a few times on the way to its sums.
+BATCH_BYTES = 16_000_000
+LEAST_BATCH_ROWS = 1024
 
 
 @dataclass(frozen=True)
@@ -63,30 +65,26 @@ def pool(paths: Iterable[str | Path], column: str = "embedding") -> Pooled:
                 raise UserError(f"{path}: item {item_id!r} has rows in {owner[item_id]} too; delete one of the files")
             owner[item_id] = path
         ids += shard_ids
-        means.append(sums / counts[:, None])
+        sums /= counts[:, None]
+        means.append(sums.astype(np.float32))
+        del sums  # not held beside the next file's
         frames.append(counts)
     if width is None:
         raise UserError("no feature file to pool: name at least one")
-    return Pooled(ids, np.concatenate(means).astype(np.float32), np.concatenate(frames).astype(np.int32), reasons)
+    return Pooled(ids, np.concatenate(means), np.concatenate(frames).astype(np.int32), reasons)
 
 
 def _sums(file, column: str, width: int) -> tuple[list[str], np.ndarray, np.ndarray]:
     """Ids, sums (items, width) float64 and row counts (items,) of one file, read in batches."""
-    position: dict[str, int] = {}
-    sums = np.zeros((0, width))
-    counts = np.zeros(0, np.int64)
-    for batch in file.iter_batches(BATCH_ROWS, columns=["item_id", "index", column]):
-        if not len(batch):
-            continue
-        table = pa.Table.from_batches([batch]).sort_by([("item_id", "ascending"), ("index", "ascending")])
-        new = [item_id for item_id in pc.unique(table["item_id"]).to_pylist() if item_id not in position]
-        position.update({item_id: len(position) + offset for offset, item_id in enumerate(new)})
-        sums = np.concatenate([sums, np.zeros((len(new), width))])
-        counts = np.concatenate([counts, np.zeros(len(new), np.int64)])
-        rows = np.array([position[item_id] for item_id in table["item_id"].to_pylist()])
-        np.add.at(sums, rows, store.arrow_to_vectors(table[column]).astype(np.float64))
-        np.add.at(counts, rows, 1)
-    return list(position), sums, counts
+    ids = pc.unique(file.read(["item_id"])["item_id"])
+    sums, counts = np.zeros((len(ids), width)), np.zeros(len(ids), np.int64)
+    batch_rows = max(LEAST_BATCH_ROWS, BATCH_BYTES // (4 * width))
+    for batch in file.iter_batches(batch_rows, columns=["item_id", "index", column]):
+        items = pc.index_in(batch["item_id"], ids).to_numpy()
+        order = np.lexsort((batch["index"].to_numpy(), items))
+        np.add.at(sums, items[order], store.arrow_to_vectors(batch[column])[order].astype(np.float64))
+        np.add.at(counts, items, 1)
+    return ids.to_pylist(), sums, counts
 
 
 def _same_width(file_schema: pa.Schema, column: str, width: int | None, path: str) -> int:

@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 from pipeline.errors import UserError
 
 FORMAT = 1
+READ_BYTES = 1 << 20
 MODALITIES = ("lexical", "acoustic", "visual")
 ITEM_ID = re.compile(r"[A-Za-z0-9_.-]+")
 PACKAGES_RECORDED = ("pandas", "pyarrow", "numpy", "torch", "transformers", "tensorflow-hub", "yt-dlp", "scikit-learn")
@@ -270,8 +271,11 @@ def read(path: str | Path, kind: str, columns: list[str] | None = None) -> pa.Ta
 
 
 def open_file(path: str | Path, kind: str | None) -> pq.ParquetFile:
-    """Open a file for reading in batches, after the same checks as `read`; None for a file of any kind."""
-    file = _opened(path)
+    """Open a file for reading in batches, after the same checks as `read`; None for a file of any kind.
+
+    What is in memory is a batch and a little more: by default, pyarrow holds the whole compressed file.
+    """
+    file = _opened(path, pre_buffer=False, buffer_size=READ_BYTES)
     if kind is not None:
         _check(file.schema_arrow, kind, path)
     return file
@@ -297,9 +301,9 @@ def in_shard(table: pa.Table, shard: int, shards: int) -> pa.Table:
     return table.filter(pa.array(mine, pa.bool_()))
 
 
-def _opened(path: str | Path) -> pq.ParquetFile:
+def _opened(path: str | Path, **reading: Any) -> pq.ParquetFile:
     try:
-        return pq.ParquetFile(path)
+        return pq.ParquetFile(path, **reading)
     except FileNotFoundError:
         raise UserError(f"{path} does not exist: make it with `snakemake {path}`") from None
     except (pa.ArrowInvalid, OSError) as error:

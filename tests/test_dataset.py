@@ -1,5 +1,8 @@
 """The join: by key, never by position; pooled over time; what is missing is null and says why."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -8,6 +11,7 @@ from hypothesis import strategies as st
 
 from pipeline import dataset, store
 from pipeline.errors import UserError
+from tests.conftest import ROOT
 
 MADE_BY = {"step": "features"}
 
@@ -67,6 +71,55 @@ def test_shuffled_files_and_catalogs_give_the_same_dataset(tmp_path_factory, val
             paths = [features_file(folder / name, rows)]
         joined.append(dataset.join(catalog(ids), {"lexical": dataset.pool(paths)}))
     assert joined[0].equals(joined[1])
+
+
+PEAK = """
+import re, sys
+from pathlib import Path
+from pipeline import dataset
+def peak_mb():
+    # Not getrusage: its figure begins with the parent's memory.
+    return int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) // 1024
+before = peak_mb()
+dataset.pool(sys.argv[1:])
+print(peak_mb() - before)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the peak is read from /proc")
+def test_memory_does_not_grow_with_the_rows_of_a_file(tmp_path):
+    """20,000 faces: 160 MB of vectors, which were once held several times over."""
+    width, rows, items = 2048, 2000, 20
+    numbers = np.random.default_rng(0)
+    schema = store.schema("features", {"embedding": width})
+    with store.writer(tmp_path / "f", schema, {**MADE_BY, "items": {}}) as out:
+        for group in range(10):
+            columns = {
+                "item_id": [f"i{group}_{row // (rows // items):03d}" for row in range(rows)],
+                "index": pa.array(np.arange(rows, dtype=np.int32)),
+                "start_s": pa.nulls(rows, pa.float64()),
+                "end_s": pa.nulls(rows, pa.float64()),
+                "embedding": store.vectors_to_arrow(numbers.random((rows, width), dtype=np.float32)),
+            }
+            out.write(pa.table(columns, schema=schema))
+    command = [sys.executable, "-c", PEAK, str(tmp_path / "f")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 300
+
+
+@pytest.mark.parametrize("least_rows", [1, 3, 1024])
+def test_rows_are_averaged_in_their_order_whatever_the_batch(tmp_path, monkeypatch, least_rows):
+    monkeypatch.setattr(dataset, "BATCH_BYTES", 1)
+    monkeypatch.setattr(dataset, "LEAST_BATCH_ROWS", least_rows)
+    numbers = np.random.default_rng(0).normal(size=(50, 2)).astype(np.float32)
+    path = features_file(tmp_path / "f", [(f"i{n // 7}", n, vector.tolist()) for n, vector in enumerate(numbers)])
+    pooled = dataset.pool([path])
+    for item_id, vector in zip(pooled.item_ids, pooled.vectors, strict=True):
+        total = np.zeros(2)
+        mine = numbers[7 * int(item_id[1:]) :][:7]
+        for row in mine:
+            total += row
+        assert vector.tolist() == (total / len(mine)).astype(np.float32).tolist()
 
 
 def test_an_item_without_features_is_null_and_says_why(tmp_path):
