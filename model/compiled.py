@@ -45,7 +45,9 @@ _Move = namedtuple("_Move", "size root shrink")
 
 # Sums are taken in any order, so that they can be taken in vectors; but what is no number stays none, as losses tell.
 _OPTIONS = {"nogil": True, "cache": True, "error_model": "numpy", "fastmath": {"reassoc", "contract", "arcp", "nsz"}}
-_inner = njit(no_cpython_wrapper=True, **_OPTIONS)  # called from compiled code alone
+# Called from compiled code alone, and put into it whole: else the process that compiles would run other copies of them
+# than those that find `learn` in the cache, with other rounding.
+_inner = njit(forceinline=True, no_cpython_wrapper=True, **_OPTIONS)
 
 
 @njit(**_OPTIONS)

@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import os
 import subprocess
 import sys
 
@@ -13,6 +14,7 @@ from model.data import BatchPlan, Split, Stack
 from model.fit import make_noise
 from model.stages import FineTuning, Joint
 from model.steps import ByAutograd, Compiled
+from tests.conftest import ROOT
 from tests.test_model_stack import (
     BOTH,
     EPOCHS,
@@ -108,3 +110,26 @@ def test_an_epoch_in_many_parts_is_the_same_epoch(monkeypatch):
 def test_evaluation_and_prediction_load_no_compiler():
     code = "import sys, model.evaluate, model.predict; sys.exit('numba' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+A_TRAINING = """
+import hashlib
+from tests.test_model_compiled import *
+stack = stack_of(hidden=16)
+stage = stage_of("stage3", 2, False)
+told = settings(hidden=16, **BEYOND_THE_PAPER)
+steps = Compiled(stage, stack, told, make_noise(stack, told, 0, Label(*"abcd")))
+for epoch in itertools.islice(stack.epochs(0, "x"), EPOCHS):
+    steps.make(epoch)
+print(hashlib.sha256(b"".join(value.numpy().tobytes() for value in stage.state_dict().values())).hexdigest())
+"""
+
+
+@pytest.mark.slow
+def test_the_process_that_compiles_gives_the_same_bits_as_those_that_come_after(tmp_path):
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    first, second = (
+        subprocess.run([sys.executable, "-c", A_TRAINING], env=environment, capture_output=True, text=True, check=True)
+        for _ in range(2)
+    )
+    assert first.stdout == second.stdout != ""
