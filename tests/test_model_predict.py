@@ -80,7 +80,7 @@ def train(folder: Path, task: str) -> None:
     run_pipeline("dataset", "toy", *common, pooling, "--quality", folder / "quality.parquet", *features)
     drawn = json.dumps({"seed": 0, "runs": 2, "protocols": ["paper"]})
     assert run_model("splits", "toy", *common, drawn, "--output", splits) == 0
-    own = {"epochs": 30, "batch_size": 16, "learning_rate": 3e-3, "normalize_target": True, "whiten": {"lexical": 0.1}}
+    own = {"epochs": 30, "batch_size": 16, "learning_rate": 3e-3, "normalize_target": True, "whiten": {"lexical": 10.0}}
     told = of_stages(merge(PAPER, own), ("stage1", "stage2", "stage3", "stage4", "evaluate"), STUDENTS)
     told = json.dumps({"seed": 0, "stages": told})
     shared = ("toy", "--protocol", "paper", "--name", "paper", "--dataset", dataset, "--splits", splits)
