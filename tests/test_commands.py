@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline import __main__ as commands
-from pipeline import steps, store
+from pipeline import kept, steps, store
 from tests.conftest import ROOT
 
 
@@ -60,12 +60,14 @@ def test_settings_that_are_no_json_are_refused(monkeypatch, capsys):
     assert "not JSON" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("failed", "following"), [(0, 2), (3, 3)])
-def test_only_a_run_with_failures_is_followed_by_another_attempt(tmp_path, failed, following):
+@pytest.mark.parametrize(("again", "following"), [(False, 2), (True, 3)])
+def test_only_a_run_that_asks_for_it_is_followed_by_another_attempt(tmp_path, again, following):
     path = tmp_path / "media.parquet"
     assert steps.next_attempt(path) == 1
-    made_by = {"attempt": 2, "failed": failed}
+    made_by = {"attempt": 2, "again": again}
     store.write(path, pa.Table.from_pylist([], schema=store.schema("media")), "media", made_by)
+    kept.keep(path)
+    path.unlink()  # as Snakemake does where a job fails
     assert steps.next_attempt(path) == following
 
 

@@ -129,6 +129,16 @@ def test_one_broken_clip_leaves_the_others_alone(extractor, clip, tmp_path):
     assert (len(bad.index), len(good.index)) == (0, 2)
 
 
+@pytest.mark.parametrize("pictures_first", [False, True])
+def test_ffmpeg_killed_ends_the_job_and_leaves_no_row_or_reason(extractor, clip, tmp_path, monkeypatch, pictures_first):
+    script = tmp_path / "ffmpeg"
+    script.write_text(f'#!/bin/sh\n{executable() if pictures_first else ":"} "$@"\nkill -KILL $$\n')
+    script.chmod(0o755)
+    monkeypatch.setattr("pipeline.media.ffmpeg.executable", lambda: str(script))
+    with pytest.raises(UserError, match=rf"{CLIP}: ffmpeg was ended by SIGKILL"):
+        extract(extractor, Item("x", video=clip))
+
+
 def test_the_margin_stays_inside_the_picture():
     assert with_margin((10, 20, 100, 100), 0.2, 300, 200) == (0, 0, 130, 140)
     assert with_margin((190, 90, 100, 100), 0.5, 300, 200) == (140, 40, 300, 200)

@@ -118,7 +118,8 @@ class FaceEncoder(Extractor):
     def units(self, item: Item) -> Generator[Unit, None, str | None]:
         """A unit for each sampled frame with a face; its index counts all sampled frames.
 
-        Raises NoRows where no frame has one, or the video has no pictures.
+        Raises NoRows where no frame has one, or the video has no pictures; UserError where ffmpeg was kept from its
+        work: a row with that for a reason would stay.
         """
         from pipeline.media.video import VideoError, frames
 

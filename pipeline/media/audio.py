@@ -40,6 +40,7 @@ def to_flac(path: str | os.PathLike, start_s: float | None = None, end_s: float 
 
     Raises:
         AudioError: the file is missing, broken or has no sound there; its text is the reason, ffmpeg's last words.
+        UserError: ffmpeg was kept from its work, which says nothing of the file.
     """
     try:
         sound = local_input(path, start_s, end_s)["a:0"]
@@ -65,7 +66,7 @@ def to_flac(path: str | os.PathLike, start_s: float | None = None, end_s: float 
             command(output), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
         )
         if done.returncode != 0:
-            raise AudioError(reason(done.stderr, done.returncode, "audio"))
+            raise AudioError(reason(done.stderr, done.returncode, "audio", str(path)))
         flac = target.read_bytes()
     duration_s = duration_of(flac)
     if duration_s == 0:

@@ -81,21 +81,19 @@ def command(output: Any) -> list[str]:
     )
 
 
-def reason(errors: bytes, status: int, stream: str) -> str:
-    """Why ffmpeg gave up: its last line, without memory addresses, or that the file has no `stream` ("audio").
+def reason(errors: bytes, status: int, stream: str, what: str) -> str:
+    """Why ffmpeg gave up on `what`: its last line without memory addresses, or that it has no `stream` ("audio").
 
     Raises:
-        UserError: not the file was at fault but the machine: no room to write, or somebody ended ffmpeg.
+        UserError: not the file was at fault but the machine: no room to work in, or somebody ended ffmpeg.
     """
     said = errors.decode("utf-8", "replace")
     if -status in _ENDED_BY_OTHERS or status == _ENDED_AND_TIDY:
         by = signal.Signals(-status).name if status < 0 else "a signal"
-        raise UserError(
-            f"ffmpeg was ended by {by}; if that was for want of memory, give the job more. Then run it again"
-        )
+        raise UserError(f"{what}: ffmpeg was ended by {by}. Run it again; with more memory, if that was wanting")
     if no_room := next((text for text in _NO_ROOM if text in said), None):
         raise UserError(
-            f"ffmpeg found no room ({no_room}); it writes to {tempfile.gettempdir()}. Make room, run it again"
+            f"{what}: ffmpeg has no room ({no_room}). Make some, also in {tempfile.gettempdir()}; run it again"
         )
     lines = [_CONTEXT.sub("", line).strip() for line in said.splitlines()]
     if any("matches no streams" in line for line in lines):

@@ -46,6 +46,7 @@ def frames(
     Raises:
         VideoError: before the first picture if there is none, and after the last good one if decoding breaks off;
             its text is the reason. Single damaged pictures inside a clip are ffmpeg's to conceal.
+        UserError: ffmpeg was kept from its work, which says nothing of the clip.
         ValueError: a rate that is not positive, or another side.
     """
     if rate_hz <= 0:
@@ -86,7 +87,7 @@ def _read(arguments: list[str], start_s: float, rate_hz: float, what: str) -> It
         said = errors.read()
     if status != 0:
         at = f" (after {count} pictures)" if count else ""
-        raise VideoError(f"{what}: {reason(said, status, 'video')}{at}")
+        raise VideoError(f"{what}: {reason(said, status, 'video', what)}{at}")
     if count == 0:
         raise VideoError(f"{what}: no picture")
 

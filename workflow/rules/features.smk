@@ -48,7 +48,7 @@ rule features_shard:
         media=lambda wildcards, input: f"--media {shlex.quote(str(input.media))}" if input.media else "",
         weights=lambda wildcards, input: f"--weights {shlex.quote(str(input.weights))}" if input.weights else "",
         raw=lambda wildcards: get_raw_state(wildcards.corpus) if wildcards.modality == "visual" else None,
-        code=lambda wildcards: bundle.fingerprint_of(wildcards.modality, CONFIG["features"][wildcards.modality]),
+        code=lambda wildcards: FEATURES_CODE[wildcards.modality],
     message:
         "{wildcards.corpus}: {wildcards.modality} features of shard {wildcards.shard}"
     shell:
