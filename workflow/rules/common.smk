@@ -135,7 +135,7 @@ ANNOTATIONS = {corpus: get_annotation_files(corpus) for corpus in CORPORA}
 
 @functools.cache
 def get_raw_state(corpus):
-    """Changes when a recording or a film does. Every rule that reads them asks: a catalog that is the same reruns nothing."""
+    """Changes when a recording or a film does. All that read them ask for it: a catalog that is the same reruns nothing."""
     return steps.state_of_raw_files(corpus, get_corpus_settings(corpus))
 
 
