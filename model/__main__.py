@@ -157,13 +157,17 @@ def stage4(args: argparse.Namespace) -> None:
     from model.variants import STARTS
 
     trainer = _trainer(args)
+    if trainer.task.settings[f"stage4.{args.modality}"]["fall_back"] and not args.baselines:
+        raise UserError("stage 4 is told to fall back on the unimodal network: name its checkpoint with --baselines")
     tensors, metadata = checkpoint.read(args.stage3)
+    baseline = checkpoint.read(args.baselines)[0] if args.baselines else None
     starts = sorted({name.split("/")[0] for name in tensors})
     for variant in args.variants:
         for start in starts:
             if start.split(".")[0] == STARTS[variant]:
-                trainer.stage4(args.teacher, args.modality, variant, start, tensors)
-    _write_trained("stage4", args, trainer, [args.stage3], metadata["notes"])
+                trainer.stage4(args.teacher, args.modality, variant, start, tensors, baseline)
+    inputs = [args.stage3, args.baselines] if args.baselines else [args.stage3]
+    _write_trained("stage4", args, trainer, inputs, metadata["notes"])
 
 
 def evaluate(args: argparse.Namespace) -> None:
@@ -181,7 +185,9 @@ def evaluate(args: argparse.Namespace) -> None:
         after3, _ = checkpoint.read(third)
         after4, metadata = checkpoint.read(fourth)
         rows |= evaluation.students(task, _modalities(teacher), modality, variants.split(","), after3, after4)
-        notes |= {f"ours_other_pretrain{start.removeprefix('other')}": why for start, why in metadata["notes"].items()}
+        told, refused = metadata["settings"]["stages"][f"stage4.{modality}"], metadata["notes"].items()
+        notes |= {f"{modality}/ours_other_pretrain{start.removeprefix('other')}": why for start, why in refused}
+        notes |= evaluation.fallback_notes(modality, after3, after4, told)
         inputs += [third, fourth]
     inputs += [args.distilled] if args.distilled else []
     made_by = _made_by("evaluate", args, fingerprint("model.evaluate"), inputs, notes=notes)
@@ -394,6 +400,7 @@ def parser() -> argparse.ArgumentParser:
     third.add_argument("--other", nargs=3, action="append", default=[], metavar=("CORPUS", "STAGE1", "STAGE2"))
     fourth = add_training(stage4, "teacher", "modality", "stage3")
     fourth.add_argument("--variants", nargs="+", required=True)
+    fourth.add_argument("--baselines", metavar="FILE", help="holds the networks of the runs that fall back")
     last = add_training(evaluate, "baselines", curves=False)
     last.add_argument("--distilled")
     last.add_argument(

@@ -146,8 +146,8 @@ def _rows(table: Tensor, index: Tensor) -> Tensor:
 class Stack:
     """The runs of one training, side by side.
 
-    `inputs` (R * N, F) holds every item's features, and `target` (R, N) its target, as each run sees them: prepared
-    with the statistics of that run's training items.
+    `inputs` (R * N, F) holds every item's features, `target` (R, N) its target and `weights` (R, N) its weight in the
+    loss, as each run sees them: prepared with the statistics of that run's training items.
     """
 
     def __init__(
@@ -182,7 +182,7 @@ class Stack:
             self.target = (target - self.zero.unsqueeze(1)) / self.unit.unsqueeze(1)
         else:
             self.target = target.expand(len(splits), -1).contiguous()
-        self._weights = torch.stack([self._item_weights(split, settings["balance"]) for split in splits]).to(device)
+        self.weights = torch.stack([self._item_weights(split, settings["balance"]) for split in splits]).to(device)
 
     def decide(self, answer: Tensor) -> Tensor:
         """From answers (R, B, outputs) to class indices, or to values in the corpus's own unit: (R, B)."""
@@ -234,7 +234,7 @@ class Stack:
             )
             index = torch.from_numpy(order).to(self.device).view(runs, steps, rows).transpose(0, 1) + self._offsets()
             index = index.contiguous()
-            targets, weights = self.target.view(-1)[index], shares * self._weights.view(-1)[index]
+            targets, weights = self.target.view(-1)[index], shares * self.weights.view(-1)[index]
             yield Epoch(self, index, targets, weights.contiguous())
 
     def part(self, name: str) -> tuple[Batch, Tensor]:

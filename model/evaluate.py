@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from model import checkpoint, variants
+from model.fallback import LEARNED, falling_back
 from model.train import Task, teacher_name
 
 # Columns of predictions.parquet beside item_id, run and prediction.
@@ -62,13 +63,34 @@ def students(
     """The predictions of a student's variants: after stage 4, or after stage 3 with the teacher's head."""
     rows: dict[Row, Any] = {}
     for variant in wanted:
-        source = stage4 if variant in variants.FINETUNED else stage3
-        start = variants.STARTS[variant]
-        names = [variant] if variant in variants.FINETUNED else [start]
-        if variant == variants.OTHER_PRETRAIN:
-            names = sorted({key.split("/")[0] for key in stage4 if key.startswith(f"{variant}.")})
-        for name in names:
+        if variant in variants.FINETUNED:
+            found = [(name, stage4, name) for name in finetuned_names(variant, stage4)]
+        else:
+            found = [(variants.STARTS[variant], stage3, variant)]
+        for name, source, written in found:
             networks = (checkpoint.network(source, name, part) for part in ("student", "head"))
-            written = name if variant == variants.OTHER_PRETRAIN else variant
             rows[modality, written, teacher_name(teacher)] = predictions(task, (modality,), *networks)
     return rows
+
+
+def finetuned_names(variant: str, stage4: Mapping[str, Tensor]) -> list[str]:
+    """Under which names stage 4 left a variant: its own, or one for each corpus that lent its pre-training."""
+    names = {key.split("/")[0] for key in stage4}
+    return sorted(name for name in names if name.split(".")[0] == variant)
+
+
+def fallback_notes(
+    modality: str, stage3: Mapping[str, Tensor], stage4: Mapping[str, Tensor], told: Mapping[str, Any]
+) -> dict[str, str]:
+    """How many runs of each variant fell back on the unimodal network, by `modality/variant`; `told`: stage 4."""
+    notes = {}
+    for variant in variants.FINETUNED:
+        for name in finetuned_names(variant, stage4):
+            start = variants.STARTS[variant] + name.removeprefix(variant)
+            alone = len(falling_back(stage3, start, told))
+            if alone:
+                of_all = len(stage3[f"{start}/{LEARNED}"])
+                notes[f"{modality}/{name}"] = (
+                    f"the unimodal network in {alone} of {of_all} trainings, whose teacher has learned nothing"
+                )
+    return notes

@@ -31,13 +31,13 @@ PAPER: Settings = {
     "batch_size": 64,
     "epochs": 10,
     "keep": "last",  # the weights of a run's last epoch; or its "best", by the loss on its validation items
+    "averaging": 0.98,  # decay of the running mean of the weights; 0 is none
     # Beyond the paper: off here, used by `tuned`.
     "whiten": {},  # {modality: softening}: decorrelate the features of a modality
     "normalize_target": False,  # regression: the target by the mean and deviation of the run's training items
     "skip": False,  # a linear path beside the hidden layers of every network
     "silent_head": False,  # the head's last layer begins at zero
     "input_dropout": 0.0,  # of the features that an encoder sees
-    "averaging": 0.0,  # decay of the running mean of the weights; 0 is none
     "stage3": {"alpha": 0.3, "weighting": "equations", "relative_latent": False},
     "stage4": {
         "alpha": 0.3,
@@ -45,11 +45,18 @@ PAPER: Settings = {
         "relative_latent": False,
         "imitation": 0.3,  # the part of equations 5 and 6 in the task's loss; 0 is equation 4 as it stands
         "temperature": 7.0,
+        "fall_back": False,  # leave a run whose teacher has learned nothing the unimodal network
     },
     "distilled": {"alpha": 0.3, "temperature": 7.0},
 }
 PAPER_OF_CORPUS: dict[str, Settings] = {
-    "mit": {"dropout": 0.75, "learning_rate": 2e-3, "epochs": 1000, "keep": "best", "stage4": {"alpha": 0.1}},
+    "mit": {
+        "dropout": 0.75,
+        "learning_rate": 2e-3,
+        "epochs": 1000,
+        "keep": "best",
+        "stage4": {"alpha": 0.1, "fall_back": True},
+    },
 }
 
 # What the recipe of the README adds to them, alike for every variant; `tune` chooses the sizes from here on.
@@ -64,12 +71,18 @@ TUNED: Settings = {
     "normalize_target": True,
     "skip": True,
     "input_dropout": 0.45,
-    "averaging": 0.98,
     "acoustic": {"learning_rate": 4e-3, "weight_decay": 2.0, "epochs": 16},
     "stage1": {"epochs": 6},
     "stage2": {"epochs": 8},
     "stage3": {"relative_latent": True},
-    "stage4": {"relative_latent": True, "imitation": 0.0, "learning_rate": 1.5e-3, "epochs": 8, "alpha": 1.0},
+    "stage4": {
+        "relative_latent": True,
+        "imitation": 0.0,
+        "fall_back": True,
+        "learning_rate": 1.5e-3,
+        "epochs": 8,
+        "alpha": 1.0,
+    },
 }
 TUNED_OF_CORPUS: dict[str, Settings] = {
     "mit": {

@@ -77,7 +77,10 @@ class Truth:
 
 @dataclass(frozen=True)
 class Results:
-    """All predictions of one corpus under one protocol and settings, scored: keyed (modality, variant, teacher)."""
+    """All predictions of one corpus under one protocol and settings, scored: keyed (modality, variant, teacher).
+
+    `notes`: what is to be said of a variant, by `modality/variant`.
+    """
 
     truth: Truth
     scored: Mapping[tuple[str, str, str], Scored]
@@ -157,8 +160,8 @@ def _row(cell: Cell, protocol: str, settings: str, result: Results) -> dict[str,
     row["paper"] = nan if cell.paper is None else cell.paper
     row["source"] = cell.source or ""
     scored = result.scored.get(key_of(cell))
+    row["note"] = result.notes.get("/".join(key_of(cell)[:2]), "" if scored else "not trained")
     if scored is None:
-        row["note"] = result.notes.get(key_of(cell)[1], "not trained")
         return row
     row["mean"], row["runs"] = float(scored.values.mean()), len(scored.values)
     row["ci_low"], row["ci_high"] = statistics.interval(scored.values)

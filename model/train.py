@@ -6,7 +6,7 @@ to share the work: the networks are too small for threads to share a single prod
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,6 +19,7 @@ from torch import Tensor
 from model import checkpoint, variants
 from model.curves import Label, Point
 from model.data import Batch, BatchPlan, Corpus, Split, Stack
+from model.fallback import LEARNED, falling_back, has_learned
 from model.networks import StackedMLP
 from model.seeds import seed_of
 from model.settings import STAGES
@@ -56,11 +57,17 @@ class Task:
         """The runs in blocks that fit into memory and have the same settings."""
         return (make() for make in self.makers(modalities, stage, workers=1))
 
-    def makers(self, modalities: tuple[str, ...], stage: str, workers: int) -> Iterator[Callable[[], "Block"]]:
-        """What makes each of the blocks, so that `workers` of them may be made and trained at a time."""
+    def makers(
+        self, modalities: tuple[str, ...], stage: str, workers: int, without: Collection[int] = ()
+    ) -> Iterator[Callable[[], "Block"]]:
+        """What makes each of the blocks, so that `workers` of them may be made and trained at a time.
+
+        The runs `without` are in none of them.
+        """
         alike: dict[str, list[Split]] = {}
         for split in self.splits:
-            alike.setdefault(json.dumps(self._told(stage, split.run), sort_keys=True), []).append(split)
+            if split.run not in without:
+                alike.setdefault(json.dumps(self._told(stage, split.run), sort_keys=True), []).append(split)
         numbers = self.corpus.width(modalities) * len(self.corpus.item_ids)
         at_once = max(1, min(RUNS_AT_ONCE, INPUTS_AT_ONCE // workers // numbers))
         for text, splits in alike.items():
@@ -203,13 +210,35 @@ class Trainer:
                 own["relative_latent"],
             )
 
-        self._train(self._label(modality, start, "stage3"), start, teacher, f"stage3.{modality}", stage)
+        @torch.no_grad()
+        def verdicts(block: Block, made: Joint) -> dict[str, Tensor]:
+            answers = torch.cat([made.head(made.teacher(x.features(teacher))) for x in block.stack.everything()], 1)
+            return {LEARNED: has_learned(answers, block.stack)}
+
+        self._train(self._label(modality, start, "stage3"), start, teacher, f"stage3.{modality}", stage, verdicts)
 
     def stage4(
-        self, teacher: tuple[str, ...], modality: str, variant: str, start: str, stage3: Mapping[str, Tensor]
+        self,
+        teacher: tuple[str, ...],
+        modality: str,
+        variant: str,
+        start: str,
+        stage3: Mapping[str, Tensor],
+        baselines: Mapping[str, Tensor] | None = None,
     ) -> None:
-        """Equation 4 for one variant, from what stage 3 left of `start`; regularisation is alpha and imitation."""
+        """Equation 4 for one variant, from what stage 3 left of `start`; regularisation is alpha and imitation.
+
+        From the `baselines` come the networks of the runs that fall back; without baselines none does.
+        """
         regularised = variant != variants.NO_REGULARISATION
+        section = f"stage4.{modality}"
+        alone: list[int] = []
+        networks: dict[str, Tensor] = {}
+        if baselines is not None:
+            alone = falling_back(stage3, start, self.task.settings[section])
+            for mine, theirs in (("student", "encoder"), ("head", "head")):
+                unimodal = checkpoint.network(baselines, f"{modality}/{variants.UNIMODAL}", theirs)
+                networks |= {f"{mine}.{name}": weights[alone] for name, weights in unimodal.items()}
 
         def stage(block: Block) -> Stage:
             frozen = block.encoder(teacher, checkpoint.network(stage3, start, "teacher"))
@@ -230,7 +259,7 @@ class Trainer:
             )
 
         name = trained_name(variant, start)
-        self._train(self._label(modality, name, "stage4"), name, teacher, f"stage4.{modality}", stage)
+        self._train(self._label(modality, name, "stage4"), name, teacher, section, stage, known=(alone, networks))
 
     def _label(self, modality: str, variant: str, stage: str) -> Label:
         return Label(self.task.corpus.name, modality, variant, stage)
@@ -242,20 +271,28 @@ class Trainer:
         modalities: tuple[str, ...],
         name: str,
         make: Callable[[Block], Stage],
+        judge: Callable[[Block, Any], dict[str, Tensor]] | None = None,
+        known: tuple[Sequence[int], Mapping[str, Tensor]] = ((), {}),
     ) -> None:
-        """Train one variant in blocks of runs; keep its tensors under `variant`."""
+        """Train one variant in blocks of runs; keep its tensors under `variant`.
+
+        `judge` has more to say of the runs of a trained stage, (runs, ...) by name. Runs whose tensors are `known` are
+        not trained.
+        """
         from model.fit import fit  # with it comes a compiler, which evaluation and prediction do without
 
         def train(make_block: Callable[[], Block]) -> tuple[list[int], list[Point], dict[str, Tensor]]:
             block = make_block()
             stage = make(block)
             points = fit(stage, block.stack, block.settings, self.task.seed, label)
-            return block.stack.runs, points, {key: value.detach().cpu() for key, value in stage.state_dict().items()}
+            found = {**stage.state_dict(), **(judge(block, stage) if judge else {})}
+            return block.stack.runs, points, {key: value.detach().cpu() for key, value in found.items()}
 
-        parts: list[dict[str, Tensor]] = []
-        runs: list[int] = []
+        runs = [*known[0]]
+        parts = [known[1]] if runs else []
         workers = torch.get_num_threads() if self.task.device.type == "cpu" else 1
-        for own, points, tensors in side_by_side(train, self.task.makers(modalities, name, workers), workers):
+        makers = self.task.makers(modalities, name, workers, without=runs)
+        for own, points, tensors in side_by_side(train, makers, workers):
             self.trained.curves += [(label, point) for point in points]
             runs += own
             parts.append(tensors)

@@ -43,6 +43,7 @@ def test_the_config_has_the_last_word_and_the_corpus_before_the_rest():
         "relative_latent": False,
         "imitation": 0.3,
         "temperature": 7.0,
+        "fall_back": False,
     }
 
 

@@ -353,7 +353,7 @@ def test_each_epoch_shows_every_training_item_once_and_no_other():
 def test_balancing_weighs_classes_alike_within_the_training_items():
     stack = stack_of(balance=True)
     for run, split in enumerate(stack.splits):
-        weights, target = stack._weights[run][split.train], stack.corpus.target[split.train]
+        weights, target = stack.weights[run][split.train], stack.corpus.target[split.train]
         assert weights[target == 0].sum().item() == pytest.approx(weights[target == 1].sum().item(), rel=1e-5)
         assert weights.mean().item() == pytest.approx(1, rel=1e-5)
 

@@ -15,6 +15,7 @@ from model import experiments, tables
 from model.metrics import confusion, f1_of_counts, macro_f1, r2
 from model.statistics import holm, interval, sign_flip_p, swap_p_counts, swap_p_errors
 from model.tables import Truth
+from model.variants import STUDENTS
 
 CORPORA = {
     "ted": ("lexical", "acoustic"),
@@ -143,9 +144,9 @@ def test_a_grouped_run_is_scored_over_all_held_out_predictions_of_a_repeat():
 def test_a_row_that_was_not_trained_says_why_and_has_no_number():
     cell = next(c for c in experiments.cells(CORPORA, (5,)) if c.variant == "ours_other_pretrain")
     truth = Truth({"a": 0}, np.array([0]), np.array([0]), 2, 1)
-    why = {f"ours_other_pretrain.{cell.source}": "widths differ"}
+    why = {f"{student}/ours_other_pretrain.{cell.source}": f"{student} widths differ" for student in STUDENTS}
     rows = tables.rows([cell], {(cell.corpus, "paper", "paper"): tables.Results(truth, {}, why)})
-    assert rows[0]["note"] == "widths differ" and rows[0]["runs"] == 0
+    assert rows[0]["note"] == "lexical widths differ" and rows[0]["runs"] == 0
     assert tables.printable(rows[0])["mean"] == ""
     assert tuple(rows[0])[:12] == (*tables.COLUMNS[:12],)
 

@@ -36,7 +36,7 @@ def splits() -> list[Split]:
 
 
 def task(own: Corpus) -> Task:
-    settings = merge(PAPER, {"epochs": 8, "hidden": 8, "latent": 4, "batch_size": 32})
+    settings = merge(PAPER, {"epochs": 8, "hidden": 8, "latent": 4, "batch_size": 32, "averaging": 0.0})
     return Task(own, splits(), of_stages(settings, STAGES, STUDENTS), 0, torch.device("cpu"))
 
 

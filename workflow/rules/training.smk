@@ -257,6 +257,7 @@ rule stage4:
         dataset=f"{RESULTS}/{{corpus}}/dataset.parquet",
         splits=f"{RESULTS}/{{corpus}}/splits.parquet",
         stage3=f"{TRAINED}/{{teacher}}/stage3_{{modality}}.safetensors",
+        fallback=get_fallback,
         choice=get_choice,
     output:
         checkpoint=f"{TRAINED}/{{teacher}}/stage4_{{modality}}.safetensors",
@@ -276,6 +277,7 @@ rule stage4:
         settings=lambda wildcards: get_stage_settings(wildcards, "stage4"),
         variants=get_finetuned,
         choice=get_choice_option,
+        fallback=get_fallback_option,
         device=TRAINING["device"],
         code=fingerprint("model.train"),
     message:
@@ -283,7 +285,8 @@ rule stage4:
     shell:
         "python -m model stage4 {wildcards.corpus} --protocol {wildcards.protocol} --name {wildcards.settings}"
         " --dataset {input.dataset} --splits {input.splits} --settings {params.settings} {params.choice}"
-        " --teacher {wildcards.teacher} --modality {wildcards.modality} --stage3 {input.stage3} --variants {params.variants}"
+        " --teacher {wildcards.teacher} --modality {wildcards.modality} --stage3 {input.stage3} {params.fallback}"
+        " --variants {params.variants}"
         " --device {params.device} --threads {threads} --output {output.checkpoint} --curves {output.curves} 2>&1 | tee {log}"
 
 

@@ -136,6 +136,16 @@ def get_distilled(wildcards):
     return f"{TRAINED.format(**wildcards)}/distilled.safetensors" if is_multimodal(wildcards.corpus) else []
 
 
+def get_fallback(wildcards):
+    """The networks of the runs that fall back, where stage 4 is told that runs may."""
+    falls_back = resolve(TRAINING, wildcards.corpus, wildcards.settings)["stage4"]["fall_back"]
+    return f"{TRAINED.format(**wildcards)}/baselines.safetensors" if falls_back else []
+
+
+def get_fallback_option(wildcards, input):
+    return f"--baselines {input.fallback}" if input.fallback else ""
+
+
 def get_prediction_files(wildcards):
     """The predictions behind the tables. Raises WorkflowError where no table has a row: nothing is made in vain."""
     if not CELLS:
