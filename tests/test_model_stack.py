@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.optim.swa_utils import AveragedModel
 
 from model import checkpoint
 from model.curves import Label
 from model.data import BatchPlan, Corpus, Split, Stack
 from model.fit import fit, make_noise
 from model.networks import Dropout, Noise, StackedMLP
-from model.optimiser import Adam
+from model.optimiser import Adam, Average
 from model.settings import PAPER, STAGES, TUNED, merge, of_stages
 from model.stages import Distillation, FineTuning, Joint, Landing, Plain, Reconstruction
 from model.steps import Compiled
@@ -188,19 +189,21 @@ def test_a_stacked_run_equals_ordinary_torch_on_the_same_batches(kind, task, dec
         torch.optim.AdamW([{"params": w, "weight_decay": decay}, {"params": o, "weight_decay": 0.0}], lr=1e-3)
         for w, o in zip(weights, others, strict=True)
     ]
+    means = [AveragedModel(torch.nn.ModuleDict(nets), avg_fn=running_mean) for nets in alone]
     epochs = list(itertools.islice(stack.epochs(0, kind), EPOCHS if double else 1))
     compiled = copy.deepcopy(stage)
     steps = Compiled(compiled, stack, settings(weight_decay=decay), noise_of(dropout, stack.plan.rows))
     for epoch in epochs:
         steps.make(epoch)
-    adam = Adam(stage, 1e-3, decay)
+    adam, average = Adam(stage, 1e-3, decay), Average(stage, PAPER["averaging"])
     noise = noise_of(dropout, stack.plan.rows)
     noise.hidden = remembered = Remembered(noise.hidden)
     for batch, weight in itertools.chain.from_iterable(epochs):
         (stage(batch, noise).loss * weight).sum().backward()
         adam.step()
+        average.step()
         masks = remembered.forget()
-        for run, (nets, optimiser) in enumerate(zip(alone, optimisers, strict=True)):
+        for run, (nets, optimiser, mean) in enumerate(zip(alone, optimisers, means, strict=True)):
             rows = weight[run] > 0
             optimiser.zero_grad()
             losses_alone(
@@ -213,11 +216,24 @@ def test_a_stacked_run_equals_ordinary_torch_on_the_same_batches(kind, task, dec
                 iter(mask[run][rows] for mask in masks) if dropout else None,
             ).backward()
             optimiser.step()
-    for run, nets in enumerate(alone):
-        for name, net in nets.items():
-            net.matches(getattr(stage, name), run)
-            if double:
-                net.matches(getattr(compiled, name), run)
+            mean.update_parameters(torch.nn.ModuleDict(nets))
+
+    def all_match(nets_of_runs):
+        for run, nets in enumerate(nets_of_runs):
+            for name, net in nets.items():
+                net.matches(getattr(stage, name), run)
+                if double:
+                    net.matches(getattr(compiled, name), run)
+
+    all_match(alone)
+    for of_steps in (average, steps.average):
+        of_steps.keep()
+    all_match(mean.module for mean in means)
+
+
+def running_mean(mean, weights, steps):
+    """Of all steps so far at first, then with the settings' decay."""
+    return torch.lerp(mean, weights, max(1 / (int(steps) + 1), 1 - PAPER["averaging"]))
 
 
 def noise_of(dropout, rows):
