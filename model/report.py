@@ -137,9 +137,9 @@ def _table(table: int, frame: pd.DataFrame) -> dict[str, Any]:
     frame = frame.assign(source=frame["source"].fillna(""))
     variants = [name for name in VARIANTS if name in set(frame["variant"])]
     keys = ["source", "corpus", "protocol", "settings"]
-    rows = []
+    rows, footnotes = [], []
     for (source, corpus, protocol, settings), group in frame.groupby(keys, sort=False):
-        cells = {row.variant: _cell(row) for row in group.itertuples()}
+        cells = {row.variant: _cell(row, footnotes) for row in group.itertuples()}
         rows.append(
             {
                 "corpus": _direction(source, corpus),
@@ -155,6 +155,7 @@ def _table(table: int, frame: pd.DataFrame) -> dict[str, Any]:
         "title": TITLES[table],
         "variants": [VARIANTS[name] for name in variants],
         "rows": rows,
+        "footnotes": footnotes,
         "series": _series(frame),
         "figures": [
             {
@@ -177,7 +178,8 @@ def _series_name(protocol: str, settings: str) -> str:
     return f"{protocol} protocol, {settings} settings"
 
 
-def _cell(row: Any) -> dict[str, Any]:
+def _cell(row: Any, footnotes: list[str]) -> dict[str, Any]:
+    """A cell of a table; what is to be said of its number joins the table's `footnotes`."""
     cell = {"note": row.note if isinstance(row.note, str) else "", "paper": None, "mean": None}
     if math.isfinite(row.paper):
         cell["paper"] = number(row.paper)
@@ -185,6 +187,9 @@ def _cell(row: Any) -> dict[str, Any]:
         return cell
     interval = f"{number(row.ci_low)} to {number(row.ci_high)}" if math.isfinite(row.ci_low) else "one run"
     cell |= {"mean": number(row.mean), "interval": interval, "verdict": ""}
+    if cell["note"]:
+        footnotes += [cell["note"]] if cell["note"] not in footnotes else []
+        cell["footnote"] = footnotes.index(cell["note"]) + 1
     if math.isfinite(row.p):
         sign = "+" if row.difference >= 0 else ""
         cell["versus"] = f"{sign}{number(row.difference)} against unimodal, p = {number(row.p)}"

@@ -49,7 +49,7 @@ def make_page(folder, untrained):
             for variant, protocol, mean, low, high, paper, p in ROWS
         ]
     )
-    frame["note"] = ["", "", "not <trained>", ""]
+    frame["note"] = ["", "fell <back>", "not <trained>", ""]
     frame.to_csv(folder / "table1.csv", index=False)
     extractor = {"name": "vggish", "weights": "untrained", "precision": "float32", "untrained": untrained}
     made_by = store.provenance("dataset", "ted", {}, "c0de", weights={"acoustic": extractor}) | {
@@ -106,6 +106,11 @@ def test_a_cell_that_was_not_trained_says_why_with_its_text_escaped(page):
     assert "not &lt;trained&gt;" in page
 
 
+def test_what_is_to_be_said_of_a_number_stands_below_the_table(page):
+    assert "<sup>1</sup><small>.650 to .680" in page and "<sup>1</sup> fell &lt;back&gt;" in page
+    assert page.count("<sup>") == 2
+
+
 def test_untrained_weights_are_named_before_the_first_table(page, tmp_path):
     warning = page.index("Untrained weights.")
     assert warning < page.index('id="table1"')
@@ -125,7 +130,7 @@ def test_items_are_counted_that_took_part_and_the_others_beside_them(page):
 
 def test_a_difference_of_any_size_is_written_whole():
     row = namedtuple("Row", "note paper mean ci_low ci_high difference p")("", 0.5, -9.6, -11.0, -8.0, -10.234, 0.0104)
-    assert _cell(row)["versus"] == "-10.2 against unimodal, p = .010"
+    assert _cell(row, [])["versus"] == "-10.2 against unimodal, p = .010"
 
 
 @pytest.mark.parametrize("value", [1.0, 0.5, 0.0, -20.0])
