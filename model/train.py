@@ -288,10 +288,10 @@ class Trainer:
             found = {**stage.state_dict(), **(judge(block, stage) if judge else {})}
             return block.stack.runs, points, {key: value.detach().cpu() for key, value in found.items()}
 
-        runs = [*known[0]]
-        parts = [known[1]] if runs else []
+        untrained, kept = known
+        runs, parts = [*untrained], [kept] if untrained else []
         workers = torch.get_num_threads() if self.task.device.type == "cpu" else 1
-        makers = self.task.makers(modalities, name, workers, without=runs)
+        makers = self.task.makers(modalities, name, workers, without=untrained)
         for own, points, tensors in side_by_side(train, makers, workers):
             self.trained.curves += [(label, point) for point in points]
             runs += own
