@@ -6,8 +6,10 @@ import re
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 
 from model import __main__ as commands
+from model import checkpoint
 from model.settings import PAPER, STAGES, merge, of_stages
 from model.variants import OURS, STUDENTS
 from pipeline import store
@@ -93,3 +95,15 @@ def test_a_lost_loss_ends_the_command_and_leaves_no_checkpoint(folder, capsys, c
     assert re.match(rf"error: toy, \S+, variant {variant}, run \d, {stage}, epoch [12]: the loss is", error), error
     assert "lower learning_rate" in error
     assert set(folder.iterdir()) == before
+
+
+def test_stage_4_asks_for_the_networks_that_runs_fall_back_on(folder, capsys):
+    told = {"stage4": {**PAPER["stage4"], "fall_back": True}}
+    assert training(folder, "stage4", *needs(folder)["stage4"], output="alone", **told) == 1
+    assert "name its checkpoint with --baselines" in capsys.readouterr().err
+    given = (*needs(folder)["stage4"], "--baselines", folder / "baselines")
+    assert training(folder, "stage4", *given, output="alone", **told) == 0
+    tensors = [checkpoint.read(folder / name)[0] for name in ("stage3", "baselines", "alone")]
+    stage3, baselines, alone = tensors
+    assert not stage3["pretrained/learned"].any()  # of noise there is nothing to learn in three epochs
+    assert torch.equal(alone["ours/student.weight1"], baselines["acoustic/unimodal/encoder.weight1"])
