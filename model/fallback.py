@@ -28,15 +28,16 @@ def has_learned(answer: Tensor, stack: Stack) -> Tensor:
     """
     from scipy.special import stdtr
 
-    loss = task_loss(answer, stack.target)
+    loss = task_loss(answer, stack.target).cpu()
+    targets, weights = stack.target.cpu(), stack.weights.cpu()
     verdicts = []
     for run, split in enumerate(stack.splits):
-        seen = torch.from_numpy(np.concatenate([split.train, split.val])).to(answer.device)
-        target, weight = stack.target[run, seen], stack.weights[run, seen]
+        seen = torch.from_numpy(np.concatenate([split.train, split.val]))
+        target, weight = targets[run, seen], weights[run, seen]
         constant = _best_constant(target, weight, stack).expand(1, len(seen), -1)
         gain = ((task_loss(constant, target.unsqueeze(0))[0] - loss[run, seen]) * weight).double()
         error = float(gain.std()) / len(gain) ** 0.5
-        verdicts.append(error > 0 and 1 - stdtr(len(gain) - 1, float(gain.mean()) / error) < SIGNIFICANT)
+        verdicts.append(error > 0 and stdtr(len(gain) - 1, -float(gain.mean()) / error) < SIGNIFICANT)
     return torch.tensor(verdicts)
 
 
