@@ -174,6 +174,8 @@ def evaluate(args: argparse.Namespace) -> None:
     """Predict the test items with every trained variant."""
     from model import checkpoint
     from model import evaluate as evaluation
+    from model.train import trained_name
+    from model.variants import OTHER_PRETRAIN
 
     task = _trainer(args).task
     inputs = [args.dataset, args.splits, args.baselines]
@@ -186,7 +188,7 @@ def evaluate(args: argparse.Namespace) -> None:
         after4, metadata = checkpoint.read(fourth)
         rows |= evaluation.students(task, _modalities(teacher), modality, variants.split(","), after3, after4)
         told, refused = metadata["settings"]["stages"][f"stage4.{modality}"], metadata["notes"].items()
-        notes |= {f"{modality}/ours_other_pretrain{start.removeprefix('other')}": why for start, why in refused}
+        notes |= {f"{modality}/{trained_name(OTHER_PRETRAIN, start)}": why for start, why in refused}
         notes |= evaluation.fallback_notes(modality, after3, after4, told)
         inputs += [third, fourth]
     inputs += [args.distilled] if args.distilled else []

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from model import checkpoint, variants
 from model.fallback import LEARNED, falling_back
-from model.train import Task, teacher_name
+from model.train import Task, start_of, teacher_name
 
 # Columns of predictions.parquet beside item_id, run and prediction.
 Row = tuple[str, str, str]  # modality, variant (with its source), teacher
@@ -86,7 +86,7 @@ def fallback_notes(
     notes = {}
     for variant in variants.FINETUNED:
         for name in finetuned_names(variant, stage4):
-            start = variants.STARTS[variant] + name.removeprefix(variant)
+            start = start_of(variant, name)
             alone = len(falling_back(stage3, start, told))
             if alone:
                 of_all = len(stage3[f"{start}/{LEARNED}"])

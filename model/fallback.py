@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.data import CLASSIFICATION, Stack
+from model.data import CLASSIFICATION, Corpus, Stack
 from model.stages import task_loss
 
 SIGNIFICANT = 0.05  # a gain's p-value below which a teacher has learned something
@@ -34,17 +34,17 @@ def has_learned(answer: Tensor, stack: Stack) -> Tensor:
     for run, split in enumerate(stack.splits):
         seen = torch.from_numpy(np.concatenate([split.train, split.val]))
         target, weight = targets[run, seen], weights[run, seen]
-        constant = _best_constant(target, weight, stack).expand(1, len(seen), -1)
+        constant = _best_constant(target, weight, stack.corpus).expand(1, len(seen), -1)
         gain = ((task_loss(constant, target.unsqueeze(0))[0] - loss[run, seen]) * weight).double()
         error = float(gain.std()) / len(gain) ** 0.5
         verdicts.append(error > 0 and stdtr(len(gain) - 1, -float(gain.mean()) / error) < SIGNIFICANT)
     return torch.tensor(verdicts)
 
 
-def _best_constant(target: Tensor, weight: Tensor, stack: Stack) -> Tensor:
+def _best_constant(target: Tensor, weight: Tensor, corpus: Corpus) -> Tensor:
     """The answer (outputs,) with the least loss where one answer has to do for all items."""
-    if stack.corpus.task == CLASSIFICATION:
-        return torch.bincount(target, weight, minlength=stack.corpus.outputs).clamp_min(1e-6).log()
+    if corpus.task == CLASSIFICATION:
+        return torch.bincount(target, weight, minlength=corpus.outputs).clamp_min(1e-6).log()
     return target.median().reshape(1)
 
 

@@ -137,7 +137,8 @@ def _table(table: int, frame: pd.DataFrame) -> dict[str, Any]:
     frame = frame.assign(source=frame["source"].fillna(""))
     variants = [name for name in VARIANTS if name in set(frame["variant"])]
     keys = ["source", "corpus", "protocol", "settings"]
-    rows, footnotes = [], []
+    footnotes = list(dict.fromkeys(frame.loc[frame["mean"].notna(), "note"].dropna()))
+    rows = []
     for (source, corpus, protocol, settings), group in frame.groupby(keys, sort=False):
         cells = {row.variant: _cell(row, footnotes) for row in group.itertuples()}
         rows.append(
@@ -179,7 +180,7 @@ def _series_name(protocol: str, settings: str) -> str:
 
 
 def _cell(row: Any, footnotes: list[str]) -> dict[str, Any]:
-    """A cell of a table; what is to be said of its number joins the table's `footnotes`."""
+    """A cell of a table; what is to be said of its number is one of the table's `footnotes`."""
     cell = {"note": row.note if isinstance(row.note, str) else "", "paper": None, "mean": None}
     if math.isfinite(row.paper):
         cell["paper"] = number(row.paper)
@@ -188,7 +189,6 @@ def _cell(row: Any, footnotes: list[str]) -> dict[str, Any]:
     interval = f"{number(row.ci_low)} to {number(row.ci_high)}" if math.isfinite(row.ci_low) else "one run"
     cell |= {"mean": number(row.mean), "interval": interval, "verdict": ""}
     if cell["note"]:
-        footnotes += [cell["note"]] if cell["note"] not in footnotes else []
         cell["footnote"] = footnotes.index(cell["note"]) + 1
     if math.isfinite(row.p):
         sign = "+" if row.difference >= 0 else ""

@@ -132,6 +132,11 @@ def trained_name(variant: str, start: str) -> str:
     return variant + start.removeprefix(variants.STARTS[variant])
 
 
+def start_of(variant: str, name: str) -> str:
+    """What a variant began with that is called `name` in a checkpoint: the other way round."""
+    return variants.STARTS[variant] + name.removeprefix(variant)
+
+
 class Trainer:
     """Trains stages for one corpus, protocol and settings, and gathers what they leave."""
 
@@ -210,9 +215,8 @@ class Trainer:
                 own["relative_latent"],
             )
 
-        @torch.no_grad()
         def verdicts(block: Block, made: Joint) -> dict[str, Tensor]:
-            answers = torch.cat([made.head(made.teacher(x.features(teacher))) for x in block.stack.everything()], 1)
+            answers = of_all_items(block.stack, lambda x: made.head(made.teacher(x.features(teacher))))
             return {LEARNED: has_learned(answers, block.stack)}
 
         self._train(self._label(modality, start, "stage3"), start, teacher, f"stage3.{modality}", stage, verdicts)
@@ -312,9 +316,14 @@ def side_by_side(work: Callable[[Any], Any], items: Iterator[Any], workers: int)
 
 
 @torch.no_grad()
+def of_all_items(stack: Stack, network: Callable[[Batch], Tensor]) -> Tensor:
+    """What a network that stands still makes of every item, (R, N, outputs)."""
+    return torch.cat([network(batch) for batch in stack.everything()], 1)
+
+
 def freeze(stack: Stack, name: str, network: Callable[[Batch], Tensor]) -> None:
     """Compute once what a frozen network makes of every item."""
-    stack.freeze(name, torch.cat([network(batch) for batch in stack.everything()], 1))
+    stack.freeze(name, of_all_items(stack, network))
 
 
 def borrowed(

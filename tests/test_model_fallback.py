@@ -8,18 +8,11 @@ from hypothesis import settings as budget
 from hypothesis import strategies as st
 
 from model import evaluate
-from model.data import BatchPlan, Stack
 from model.fallback import LEARNED, falling_back, has_learned
 from model.variants import OURS
-from tests.test_model_stack import BOTH, corpus, every_stage, settings, splits, trainer
+from tests.test_model_stack import BOTH, every_stage, settings, splits, stack_of, trainer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-def stack_of(task, runs=2, **more):
-    chosen = splits(runs)
-    plan = BatchPlan.of(chosen, 32)
-    return Stack(corpus(task), chosen, BOTH, settings(**more), plan, torch.device("cpu"))
 
 
 def answers(stack, of_class, knowing=0.0, noise=0.0):
@@ -37,7 +30,7 @@ def answers(stack, of_class, knowing=0.0, noise=0.0):
 
 @pytest.mark.parametrize("task", ["classification", "regression"])
 def test_a_teacher_that_answers_alike_whatever_it_sees_has_learned_nothing(task):
-    stack = stack_of(task)
+    stack = stack_of(task, 2)
     assert has_learned(answers(stack, 0.0), stack).tolist() == [False, False]
     assert has_learned(answers(stack, 3.0), stack).tolist() == [False, False]
     assert has_learned(answers(stack, 0.0, noise=1.0), stack).tolist() == [False, False]
@@ -45,7 +38,7 @@ def test_a_teacher_that_answers_alike_whatever_it_sees_has_learned_nothing(task)
 
 @pytest.mark.parametrize("task", ["classification", "regression"])
 def test_a_teacher_that_errs_less_than_a_constant_has_learned_something(task):
-    stack = stack_of(task)
+    stack = stack_of(task, 2)
     assert has_learned(answers(stack, 0.0, knowing=0.8), stack).tolist() == [True, True]
     assert has_learned(answers(stack, 0.0, knowing=0.8, noise=0.1), stack).tolist() == [True, True]
 
@@ -53,7 +46,7 @@ def test_a_teacher_that_errs_less_than_a_constant_has_learned_something(task):
 @budget(deadline=None, max_examples=25)
 @given(st.integers(0, 2**31), st.floats(0, 1), st.sampled_from(["classification", "regression"]))
 def test_test_items_have_no_part_in_the_verdict(seed, knowing, task):
-    stack = stack_of(task)
+    stack = stack_of(task, 2)
     before = answers(stack, 0.0, knowing, noise=0.3)
     after = before.clone()
     for run, split in enumerate(stack.splits):
@@ -64,7 +57,7 @@ def test_test_items_have_no_part_in_the_verdict(seed, knowing, task):
 
 
 def test_where_classes_are_balanced_a_constant_gains_nothing_from_the_larger_one():
-    stack = stack_of("classification", balance=True)
+    stack = stack_of("classification", 2, balance=True)
     stack.target[:] = (torch.arange(stack.items) % 10 == 0).long()
     stack.weights[:] = torch.where(stack.target == 1, 5.0, 5 / 9)
     assert has_learned(answers(stack, -2.2), stack).tolist() == [False, False]
